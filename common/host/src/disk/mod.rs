@@ -1,0 +1,138 @@
+//! Bytes on a disk: the seam below which a simulation may stand.
+//!
+//! The contract is that of a POSIX file system, with nothing promised that it does not promise: what was written may
+//! be lost, kept in part, or torn at sectors of 512 bytes until [`File::sync_data`] returns; a new, renamed or removed
+//! name may come back or go away until [`Disk::sync_dir`] returns.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file system. Calls block: make them on a worker (see the crate's `DiskWorker`), never on a network thread.
+pub trait Disk: Send + Sync + std::fmt::Debug + 'static {
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `AlreadyExists` (with [`OpenMode::CreateNew`]), `PermissionDenied`, `ReadOnlyFilesystem`, others of
+    /// the system.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+
+    /// Makes a directory and those above it; no error when it is there.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Names in a directory, sorted.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, others of the system.
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// Whether there is such a file or directory.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Gives a file another name, replacing what has it. Durable after [`Disk::sync_dir`] of both directories.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, others of the system.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file. Durable after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, others of the system.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory survive power loss.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system. Final: nothing that relied on the names may be believed.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes the directory for this process alone until the guard is dropped (an advisory lock on a file in it).
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when another process holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+
+    /// Bytes free and bytes in all on the file system that holds `path`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+}
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OpenMode {
+    /// It must exist; reading only.
+    Read,
+    /// It must exist; reading and writing.
+    ReadWrite,
+    /// It must not exist.
+    CreateNew,
+    /// It is made when it does not exist.
+    OpenOrCreate,
+}
+
+/// Room on a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+}
+
+/// One file: blocking and positional, as disks are. Writes may be reordered, torn or lost until
+/// [`File::sync_data`] returns.
+pub trait File: Send + Sync + std::fmt::Debug + 'static {
+    /// Writes all of `data` at `offset`, growing the file as needed.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull`, others of the system. What was written of it is not known.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Reads from `offset` until `into` is full or the file ends; returns the bytes read.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Makes everything written so far, and the length, survive power loss. An error is final for this file: what
+    /// is on the disk is then not known, and a later success proves nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Sets its length; bytes past the old end are zero.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull`, others of the system.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+}
