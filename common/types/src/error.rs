@@ -144,7 +144,7 @@ impl fmt::Display for Reason {
 }
 
 /// An error as it crosses a node's edge.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{message}")]
 pub struct Problem {
     /// The stable word.
