@@ -1,1 +1,26 @@
-//! To be described.
+//! The bookie: stores entries of ledgers so that what it acked survives a power loss, keeps fences, and never says
+//! "never had" when it means "cannot tell".
+//!
+//! [`Engine`] is the storage engine as a synchronous machine: requests and finished jobs go in as [`Event`]s, answers
+//! and disk [`Job`]s come out as [`Effect`]s. It opens from what [`Opening`] found on the disk, once meta has answered.
+//!
+//! ```text
+//! let opening = Opening::start(config, disk, place)?;       // blocking: locks, raises the incarnation, replays
+//! let record = /* meta's answer to */ opening.claim(address);
+//! let (mut engine, report) = opening.finish(&record, now)?; // blocking: persists the birth
+//! loop {
+//!     engine.handle(now, event, &mut effects);
+//!     // Effect::Run { worker, job }: run the job on that worker, in order, and hand its end back as Event::Done.
+//! }
+//! ```
+
+pub mod config;
+pub mod engine;
+pub mod identity;
+pub mod job;
+pub mod open;
+
+pub use config::Config;
+pub use engine::{Answer, Ask, Effect, Engine, Event, Request, Standing, Stats, Token};
+pub use job::{Job, JobDone, Lane, Worker};
+pub use open::{OpenError, OpenReport, Opening, Place};

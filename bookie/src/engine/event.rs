@@ -1,0 +1,142 @@
+//! What goes into the engine and what comes out.
+
+use types::storage::{
+    Add, AddResult, LacResult, Read, ReadLac, ReadResult, ReadRun, RunItem, SetLac,
+};
+
+use crate::job::{Job, JobDone, Worker};
+
+/// The caller's own number for a request, returned with its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// A request and the number it is answered by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Returned with the answer.
+    pub token: Token,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What a bookie is asked. The caller has checked the target, the shape and the entry's checksum
+/// ([`types::storage::Entry::is_intact`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Store an entry.
+    Add(Add),
+    /// Give one entry, fencing first where asked.
+    Read(Read),
+    /// Tell the LAC, fencing first where asked.
+    ReadLac(ReadLac),
+    /// Take note of a LAC. Not answered.
+    SetLac(SetLac),
+    /// Give a run of entries.
+    ReadRun(ReadRun),
+}
+
+/// The answer to an [`Ask`] of the same name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Ask::Add`].
+    Add(AddResult),
+    /// To [`Ask::Read`].
+    Read(ReadResult),
+    /// To [`Ask::ReadLac`].
+    ReadLac(LacResult),
+    /// To [`Ask::ReadRun`]: the whole run, at most `max_bytes` of payloads.
+    ReadRun(Vec<RunItem>),
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Requests that came, all there are: what one wake-up brings shares a frame.
+    Requests(Vec<Request>),
+    /// A job ended.
+    Done(JobDone),
+    /// The time of [`super::Engine::deadline`] has come.
+    Deadline,
+    /// The node stops: the journal is drained and closed with an end frame, then [`Effect::Stopped`].
+    Stop,
+}
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Answer a request.
+    Reply {
+        /// The request.
+        token: Token,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Run a job on its worker, after all earlier ones of the same worker; its end comes back as [`Event::Done`].
+    Run {
+        /// Where.
+        worker: Worker,
+        /// What.
+        job: Job,
+    },
+    /// The journal went on to another file: tell meta this mark.
+    MarkMoved(u64),
+    /// The bookie takes writes, or no longer does: tell meta.
+    Standing(Standing),
+    /// Entries differ where they must not: raise the alarm.
+    Alarm(Alarm),
+    /// A write or a sync failed. The process must stop at once; the engine does nothing more.
+    Fatal(String),
+    /// The journal is closed. The engine does nothing more.
+    Stopped,
+}
+
+/// Whether a bookie takes the writes of writers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It does.
+    ReadWrite,
+    /// It does not: a disk is nearly full. Reads, fences and recovery go on.
+    ReadOnly,
+}
+
+/// Something that must never happen did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alarm {
+    /// A second payload came for an entry.
+    Mismatch {
+        /// The ledger.
+        ledger: types::LedgerId,
+        /// The entry.
+        entry: types::EntryId,
+    },
+    /// A block of a data file fails its checksum or cannot be read; its entries are answered `Unknown`.
+    DamagedBlock {
+        /// The data file's number.
+        file: u64,
+        /// The block's offset in bytes.
+        offset: u64,
+    },
+}
+
+/// Numbers for metrics and for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Bytes of entries that wait for the journal.
+    pub waiting_bytes: u64,
+    /// Bytes of entries in memory.
+    pub memory_bytes: u64,
+    /// Bytes of data files.
+    pub data_bytes: u64,
+    /// Data files.
+    pub data_files: u64,
+    /// Journal files.
+    pub journal_files: u64,
+    /// The last frame known durable.
+    pub durable_frame: u64,
+    /// The checkpoint mark: frames below it are in data files.
+    pub mark: u64,
+    /// Frames written since the start, idle ones included.
+    pub frames: u64,
+    /// Records written since the start.
+    pub records: u64,
+}
