@@ -4,9 +4,20 @@
 //! be lost, kept in part, or torn at sectors of 512 bytes until [`File::sync_data`] returns; a new, renamed or removed
 //! name may come back or go away until [`Disk::sync_dir`] returns.
 
+mod buffer;
+mod real;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+#[cfg(any(test, feature = "sim"))]
+pub mod suite;
+
+pub use buffer::{AlignedBuf, BLOCK};
+pub use real::RealDisk;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A file system. Calls block: make them on a worker (see the crate's `DiskWorker`), never on a network thread.
 pub trait Disk: Send + Sync + std::fmt::Debug + 'static {
@@ -14,18 +25,18 @@ pub trait Disk: Send + Sync + std::fmt::Debug + 'static {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `AlreadyExists` (with [`OpenMode::CreateNew`]), `PermissionDenied`, `ReadOnlyFilesystem`, others of
+    /// `NotFound` (also when the directory is not there), `AlreadyExists` (with [`OpenMode::CreateNew`]), `PermissionDenied`, `ReadOnlyFilesystem`, others of
     /// the system.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
 
-    /// Makes a directory and those above it; no error when it is there.
+    /// Makes a directory and those above it, and makes their names survive power loss; no error when it is there.
     ///
     /// # Errors
     ///
     /// Those of the system.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
 
-    /// Names in a directory, sorted.
+    /// Names in a directory, sorted: bare file names, of files and directories, without the directory's own path.
     ///
     /// # Errors
     ///
@@ -60,11 +71,12 @@ pub trait Disk: Send + Sync + std::fmt::Debug + 'static {
     /// Those of the system. Final: nothing that relied on the names may be believed.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes the directory for this process alone until the guard is dropped (an advisory lock on a file in it).
+    /// Takes what `path` names for this holder alone until the guard is dropped: an advisory lock on the file `path`,
+    /// which is made when it is not there and stays. A lock ends with its process.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` when another process holds it.
+    /// `WouldBlock` when another holds it, in this process or another; others of the system.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
 
     /// Bytes free and bytes in all on the file system that holds `path`.
@@ -73,6 +85,27 @@ pub trait Disk: Send + Sync + std::fmt::Debug + 'static {
     ///
     /// Those of the system.
     fn space(&self, path: &Path) -> io::Result<Space>;
+
+    /// Who makes the calls: see [`WorkerMode`].
+    fn worker_mode(&self) -> WorkerMode {
+        WorkerMode::Thread
+    }
+
+    /// Simulated time that all calls so far have taken together. A worker that runs inline sleeps for what its calls
+    /// have added. Real disks take real time, and say zero.
+    fn busy(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// How a worker makes blocking calls on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WorkerMode {
+    /// On an OS thread: the calls really block.
+    Thread,
+    /// On the async runtime, as a task: the calls return at once and tell the time they would have taken
+    /// ([`Disk::busy`]).
+    Inline,
 }
 
 /// How a file is opened.

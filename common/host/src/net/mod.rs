@@ -1,5 +1,11 @@
 //! Bytes between nodes: the seam below which a simulation may stand.
 
+mod pipes;
+mod real;
+
+pub use pipes::Pipes;
+pub use real::{Network, TcpNet};
+
 use std::fmt;
 use std::io;
 

@@ -1,0 +1,1 @@
+//! The contract of [`Disk`](super::Disk) as checks that every implementation passes.
