@@ -133,7 +133,7 @@ pub enum Command {
 }
 
 /// The answer to a [`Command`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reply {
     /// Done; nothing to tell.
     Done,
@@ -196,7 +196,7 @@ pub struct Page {
 }
 
 /// The answer to a [`Query`], with the revision it was read at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// The cluster's id.
     Cluster(ClusterId),
