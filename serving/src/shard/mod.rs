@@ -1,0 +1,539 @@
+//! One shard, served: the sans-IO composition in [`core`], its task, and the handle that the services speak to.
+//!
+//! [`ShardHandle::start`] claims the shard, recovers it and serves it until it is over: released, or taken by another
+//! node. It never comes back from that; to serve the shard again, start a new one.
+
+pub mod core;
+
+mod session;
+mod task;
+
+pub use core::{Ended, ShardConfig, ShardConfigError, ShardSetup, Status, Told};
+pub use session::Outputs;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use bookie_client::BookiePool;
+use host::Host;
+use topic::{
+    Ack, ConsumerReady, Extend, Nack, OffsetRange, OpenConsumer, OpenProducer, ProducerReady,
+    Publish, Receipt, Stored, StreamId, TopicStats,
+};
+use types::topic::{SubscriptionMode, SubscriptionRecord};
+use types::{
+    ConsumerName, Epoch, Generation, Offset, Problem, ProducerName, Reason, SequenceId,
+    SubscriptionId,
+};
+
+use crate::budget::Budget;
+use core::Request;
+use session::{Closing, Outbox};
+use task::{Message, Slot};
+
+/// What a shard's task works with.
+#[derive(Debug, Clone)]
+pub struct ShardParts {
+    /// The node's connections to the bookies.
+    pub pool: BookiePool,
+    /// The node's connection to meta.
+    pub meta: meta_client::MetaClient,
+    /// The node's memory for messages.
+    pub budget: Budget,
+    /// Whether the node is certain that its session is live.
+    pub lease: watch::Receiver<bool>,
+}
+
+/// A served shard. Clones are the same shard.
+#[derive(Clone)]
+pub struct ShardHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inbox: mpsc::Sender<Message>,
+    status: watch::Receiver<Status>,
+    closing: Arc<Closing>,
+    budget: Budget,
+    next_stream: AtomicU64,
+}
+
+/// A consumer to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerOptions {
+    /// Of which subscription. Its cursor must be durable: [`ShardHandle::create_cursor`].
+    pub subscription: SubscriptionId,
+    /// The mode the consumer expects; none takes what there is.
+    pub mode: Option<SubscriptionMode>,
+    /// Its name, for people.
+    pub name: Option<ConsumerName>,
+    /// How long its messages may stay unacked; none for the subscription's own.
+    pub ack_deadline: Option<Duration>,
+    /// Whether each ack is answered once it is durable.
+    pub confirm_acks: bool,
+    /// The first grant: messages, and bytes of encoded messages.
+    pub permits: (i64, i64),
+}
+
+/// An open producer stream. It ends when `outputs` is dropped.
+#[derive(Debug)]
+pub struct Producer {
+    /// What the producer is told first.
+    pub ready: ProducerReady,
+    /// Where its batches go.
+    pub input: ProducerInput,
+    /// Where receipts come from: [`Told::Receipt`], [`Told::Ended`].
+    pub outputs: Outputs,
+}
+
+/// An open consumer stream. It ends when `outputs` is dropped.
+#[derive(Debug)]
+pub struct Consumer {
+    /// What the consumer is told first.
+    pub ready: ConsumerReady,
+    /// Where its permits and acks go.
+    pub input: ConsumerInput,
+    /// Where deliveries and answers come from.
+    pub outputs: Outputs,
+}
+
+/// The way of a producer's batches into the shard. Clones are the same stream.
+#[derive(Debug, Clone)]
+pub struct ProducerInput {
+    shard: ShardHandle,
+    stream: StreamId,
+}
+
+/// The way of a consumer's permits and acks into the shard. Clones are the same stream.
+#[derive(Debug, Clone)]
+pub struct ConsumerInput {
+    shard: ShardHandle,
+    stream: StreamId,
+}
+
+impl ShardHandle {
+    /// Begins to serve a shard.
+    pub fn start(host: &Host, setup: ShardSetup, parts: ShardParts) -> Self {
+        let closing = Arc::new(Closing::default());
+        let budget = parts.budget.clone();
+        let (inbox, status) = task::start(host, setup, parts, Arc::clone(&closing));
+        let shared = Shared {
+            inbox,
+            status,
+            closing,
+            budget,
+            next_stream: AtomicU64::new(0),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// How far it is.
+    pub fn status(&self) -> Status {
+        self.shared.status.borrow().clone()
+    }
+
+    /// How far it is, now and later.
+    pub fn watch_status(&self) -> watch::Receiver<Status> {
+        self.shared.status.clone()
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Errors
+    ///
+    /// What clients are told when it is over instead.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn opened(&self) -> Result<Epoch, Problem> {
+        let mut status = self.shared.status.clone();
+        loop {
+            match &*status.borrow_and_update() {
+                Status::Serving { epoch } => return Ok(*epoch),
+                Status::Over(problem) => return Err(problem.clone()),
+                Status::Releasing => return Err(self.problem()),
+                Status::Opening { .. } => {}
+            }
+            if status.changed().await.is_err() {
+                return Err(self.problem());
+            }
+        }
+    }
+
+    /// Waits until it is over, and says why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn over(&self) -> Problem {
+        let mut status = self.shared.status.clone();
+        loop {
+            if let Status::Over(problem) = &*status.borrow_and_update() {
+                return problem.clone();
+            }
+            if status.changed().await.is_err() {
+                return self.problem();
+            }
+        }
+    }
+
+    /// Opens a producer stream. While the shard is being opened this waits, as long as its configuration says.
+    ///
+    /// # Errors
+    ///
+    /// Why not, for the client: `PRODUCER_UNKNOWN`, `SHARD_OPENING`, `NOT_OWNER`, a limit.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it closes the stream.
+    pub async fn open_producer(
+        &self,
+        name: Option<ProducerName>,
+        resume: bool,
+    ) -> Result<Producer, Problem> {
+        let stream = self.next_stream();
+        let open = OpenProducer {
+            stream,
+            name,
+            resume,
+        };
+        let (first, outputs) = self.open(Request::OpenProducer(open)).await?;
+        let Told::ProducerReady(ready) = first else {
+            return Err(self.odd_answer());
+        };
+        let input = ProducerInput {
+            shard: self.clone(),
+            stream,
+        };
+        Ok(Producer {
+            ready,
+            input,
+            outputs,
+        })
+    }
+
+    /// Opens a consumer stream. While the shard is being opened this waits, as long as its configuration says.
+    ///
+    /// # Errors
+    ///
+    /// Why not, for the client: `EXCLUSIVE_HELD`, `WRONG_MODE`, `SUBSCRIPTION_NOT_FOUND` (its cursor is not durable),
+    /// `SHARD_OPENING`, `NOT_OWNER`, a limit.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it closes the stream.
+    pub async fn open_consumer(&self, options: ConsumerOptions) -> Result<Consumer, Problem> {
+        let stream = self.next_stream();
+        let open = OpenConsumer {
+            stream,
+            subscription: options.subscription,
+            mode: options.mode,
+            name: options.name,
+            ack_deadline: options.ack_deadline,
+            confirm_acks: options.confirm_acks,
+            permits: options.permits,
+        };
+        let (first, outputs) = self.open(Request::OpenConsumer(open)).await?;
+        let Told::ConsumerReady(ready) = first else {
+            return Err(self.odd_answer());
+        };
+        let input = ConsumerInput {
+            shard: self.clone(),
+            stream,
+        };
+        Ok(Consumer {
+            ready,
+            input,
+            outputs,
+        })
+    }
+
+    /// Publishes one validated batch without a producer stream: at least once.
+    ///
+    /// # Errors
+    ///
+    /// `OUTCOME_UNKNOWN`: it may be stored. Anything else: it is not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it does not undo the publishing.
+    pub async fn publish(&self, count: u32, body: Bytes) -> Result<Stored, Problem> {
+        let permit = self.shared.budget.acquire(body.len())?;
+        let stream = self.next_stream();
+        let request = Request::PublishOnce {
+            stream,
+            count,
+            body,
+        };
+        let (outbox, mut outputs) = self.channel(stream);
+        self.send(Message::Open {
+            request,
+            outbox,
+            slot: Some(Slot::Taken(permit)),
+        })
+        .await?;
+        let mut told = Vec::new();
+        outputs.next(&mut told).await;
+        match told.into_iter().next() {
+            Some(Told::Receipt(receipt)) => receipt.outcome,
+            Some(Told::Ended(problem) | Told::Refused(problem)) => {
+                Err(outcome_unknown(&problem.message))
+            }
+            _ => Err(outcome_unknown("the shard's task ended")),
+        }
+    }
+
+    /// Makes the first cursor of a subscription that meta has numbered durable; then meta may activate it. May be
+    /// repeated.
+    ///
+    /// # Errors
+    ///
+    /// Why not; `OUTCOME_UNKNOWN` when it may have been made: repeat it.
+    pub async fn create_cursor(
+        &self,
+        subscription: SubscriptionRecord,
+    ) -> Result<Generation, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::CreateCursor {
+            subscription: Box::new(subscription),
+            reply,
+        })
+        .await?;
+        let lost = || outcome_unknown("the shard's task ended");
+        answer.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// How the topic stands.
+    ///
+    /// # Errors
+    ///
+    /// `SHARD_OPENING` or `NOT_OWNER`: it is not served here now.
+    pub async fn stats(&self) -> Result<TopicStats, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Stats(reply)).await?;
+        let stats = answer.await.map_err(|_| self.problem())?;
+        stats.ok_or_else(|| self.problem())
+    }
+
+    /// Gives the shard up: admits nothing, confirms what was appended, closes both logs and tells meta. Returns when it
+    /// is over, at the latest after `within`; then the next owner recovers what was left open.
+    pub async fn release(&self, within: Duration) {
+        if self.send(Message::Release { within }).await.is_ok() {
+            self.over().await;
+        }
+    }
+
+    /// What a client is told that cannot be served here now.
+    pub fn problem(&self) -> Problem {
+        task::problem_of(&self.status())
+    }
+
+    fn next_stream(&self) -> StreamId {
+        StreamId::new(self.shared.next_stream.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn channel(&self, stream: StreamId) -> (Arc<Outbox>, Outputs) {
+        let outbox = Arc::new(Outbox::default());
+        let closing = Arc::clone(&self.shared.closing);
+        (
+            Arc::clone(&outbox),
+            Outputs::new(stream, outbox, closing),
+        )
+    }
+
+    /// Opens a stream and waits for what it is told first.
+    async fn open(&self, request: Request) -> Result<(Told, Outputs), Problem> {
+        let stream = request.stream().expect("what opens a stream names it");
+        let (outbox, mut outputs) = self.channel(stream);
+        self.send(Message::Open {
+            request,
+            outbox,
+            slot: None,
+        })
+        .await?;
+        let first = outputs.first().await;
+        match first {
+            Some(Told::Ended(problem) | Told::Refused(problem)) => Err(problem),
+            Some(told) => Ok((told, outputs)),
+            None => Err(self.problem()),
+        }
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Problem> {
+        let sent = self.shared.inbox.send(message).await;
+        sent.map_err(|_| self.problem())
+    }
+
+    fn odd_answer(&self) -> Problem {
+        Problem::new(Reason::Internal, "the shard gave an answer of another kind")
+    }
+}
+
+impl ProducerInput {
+    /// Hands a validated batch in. Its receipt comes in the order of the calls. Waits while the shard is behind.
+    ///
+    /// Without room in the node's memory the batch is refused (`OVERLOADED`) in a receipt; what follows it on the stream
+    /// is then out of order.
+    ///
+    /// # Errors
+    ///
+    /// The stream is over, and why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it returns, the batch was not handed in.
+    pub async fn publish(
+        &self,
+        first_sequence: SequenceId,
+        count: u32,
+        body: Bytes,
+    ) -> Result<(), Problem> {
+        match self.shard.shared.budget.acquire(body.len()) {
+            Ok(permit) => {
+                let publish = Publish {
+                    stream: self.stream,
+                    first_sequence,
+                    count,
+                    body,
+                };
+                self.shard.send(Message::Publish { publish, permit }).await
+            }
+            Err(problem) => self.refuse(first_sequence, count, problem).await,
+        }
+    }
+
+    /// Puts the refusal of a batch that cannot be handed in into the order of the receipts.
+    ///
+    /// # Errors
+    ///
+    /// The stream is over, and why.
+    pub async fn refuse(
+        &self,
+        first_sequence: SequenceId,
+        count: u32,
+        problem: Problem,
+    ) -> Result<(), Problem> {
+        let receipt = Receipt {
+            first_sequence,
+            count,
+            outcome: Err(problem),
+        };
+        let stream = self.stream;
+        self.shard.send(Message::Refuse { stream, receipt }).await
+    }
+}
+
+impl ConsumerInput {
+    /// Grants more messages and bytes; both add to what was granted. Values below zero are refused
+    /// ([`Told::Refused`]).
+    ///
+    /// # Errors
+    ///
+    /// The stream is over, and why.
+    pub async fn permits(&self, messages: i64, bytes: i64) -> Result<(), Problem> {
+        let stream = self.stream;
+        self.request(Request::Permits {
+            stream,
+            messages,
+            bytes,
+        })
+        .await
+    }
+
+    /// Messages are done with: `ranges`, and all below `cumulative_end`.
+    ///
+    /// # Errors
+    ///
+    /// The stream is over, and why.
+    pub async fn ack(
+        &self,
+        request_id: u64,
+        generation: Generation,
+        ranges: Vec<OffsetRange>,
+        cumulative_end: Option<Offset>,
+    ) -> Result<(), Problem> {
+        let stream = self.stream;
+        self.request(Request::Ack(Ack {
+            stream,
+            request_id,
+            generation,
+            ranges,
+            cumulative_end,
+        }))
+        .await
+    }
+
+    /// Messages are to come again, after `delay` or a back-off.
+    ///
+    /// # Errors
+    ///
+    /// The stream is over, and why.
+    pub async fn nack(
+        &self,
+        request_id: u64,
+        generation: Generation,
+        ranges: Vec<OffsetRange>,
+        delay: Option<Duration>,
+    ) -> Result<(), Problem> {
+        let stream = self.stream;
+        self.request(Request::Nack(Nack {
+            stream,
+            request_id,
+            generation,
+            ranges,
+            delay,
+        }))
+        .await
+    }
+
+    /// More time for messages: `deadline` from now on, or the consumer's ack deadline.
+    ///
+    /// # Errors
+    ///
+    /// The stream is over, and why.
+    pub async fn extend(
+        &self,
+        request_id: u64,
+        generation: Generation,
+        ranges: Vec<OffsetRange>,
+        deadline: Option<Duration>,
+    ) -> Result<(), Problem> {
+        let stream = self.stream;
+        self.request(Request::Extend(Extend {
+            stream,
+            request_id,
+            generation,
+            ranges,
+            deadline,
+        }))
+        .await
+    }
+
+    async fn request(&self, request: Request) -> Result<(), Problem> {
+        self.shard.send(Message::Request(request)).await
+    }
+}
+
+/// An outcome that is not known, for a call that stored something perhaps.
+fn outcome_unknown(why: &str) -> Problem {
+    Problem::new(
+        Reason::OutcomeUnknown,
+        format!("it may or may not have been done: {why}"),
+    )
+}
+
+impl fmt::Debug for ShardHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardHandle")
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
