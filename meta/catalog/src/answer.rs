@@ -50,12 +50,15 @@ fn dispatch(query: &Query, snapshot: &Snapshot) -> Result<Answer, Halt> {
         Query::Subscription(name) => {
             Answer::Subscription(one(d.subscription(&Key::Subscription(name.clone()))?))
         }
-        Query::Tenants(page) => {
-            Answer::Tenants(list(snapshot, Names::tenants(), page, |record| match record {
+        Query::Tenants(page) => Answer::Tenants(list(
+            snapshot,
+            Names::tenants(),
+            page,
+            |record| match record {
                 Record::Tenant(tenant) => Some(tenant),
                 _ => None,
-            })?)
-        }
+            },
+        )?),
         Query::Namespaces(tenant, page) => {
             let names = Names::namespaces(tenant.as_str());
             Answer::Namespaces(list(snapshot, names, page, |record| match record {
@@ -227,8 +230,12 @@ fn sessions(d: &mut Drafting<'_>, snapshot: &Snapshot) -> Result<Vec<SessionReco
         KeyRange::prefix(key_prefix(&Key::Bookie(BookieId::new(0))), usize::MAX),
     ];
     let mut need = Need::default();
-    need.ranges
-        .extend(ranges.iter().filter(|r| !snapshot.ranges.contains_key(r)).cloned());
+    need.ranges.extend(
+        ranges
+            .iter()
+            .filter(|r| !snapshot.ranges.contains_key(r))
+            .cloned(),
+    );
     if !need.is_empty() {
         return Err(Halt::Missing(need));
     }

@@ -35,7 +35,9 @@ pub fn check(image: &Image) -> Vec<Violation> {
         check_number(key, &counters, &mut found);
         match (key, &versioned.record) {
             (Key::Shard(id), Record::Shard(shard)) => {
-                found.check(*id == shard.id, "M", || format!("{id} lies under another key"));
+                found.check(*id == shard.id, "M", || {
+                    format!("{id} lies under another key")
+                });
                 check_shard(image, shard, &mut chained, &mut found);
             }
             (Key::Topic(name), Record::Topic(topic)) => {
@@ -80,9 +82,11 @@ pub fn check_step(before: &Image, after: &Image) -> Vec<Violation> {
         found.check(old.created == new.created, "M", || {
             format!("{key:?} was made twice")
         });
-        found.check(old.record == new.record || old.modified < new.modified, "M", || {
-            format!("{key:?} changed and its version did not")
-        });
+        found.check(
+            old.record == new.record || old.modified < new.modified,
+            "M",
+            || format!("{key:?} changed and its version did not"),
+        );
         match (&old.record, &new.record) {
             (Record::Shard(old), Record::Shard(new)) => {
                 check_shard_step(before, after, old, new, &mut found);
@@ -208,16 +212,24 @@ fn check_link(
                 None => end.next_offset == link.first_offset,
                 Some(_) => end.next_offset >= link.first_offset,
             };
-            found.check(is_sane, "I18", || format!("ledger {id} ends before it begins"));
+            found.check(is_sane, "I18", || {
+                format!("ledger {id} ends before it begins")
+            });
         }
         (LedgerState::Recovering { epoch }, None) => {
             found.check(epoch == shard.epoch, "I4", || {
-                format!("ledger {id} is recovered by epoch {epoch}, its shard's is {}", shard.epoch)
+                format!(
+                    "ledger {id} is recovered by epoch {epoch}, its shard's is {}",
+                    shard.epoch
+                )
             });
         }
         (LedgerState::Open, None) => {}
         (LedgerState::Closed { .. }, None) | (_, Some(_)) => {
-            found.add("I3", format!("ledger {id} and its chain do not agree on its end"));
+            found.add(
+                "I3",
+                format!("ledger {id} and its chain do not agree on its end"),
+            );
         }
     }
 }
@@ -230,7 +242,9 @@ fn check_shard_step(
     found: &mut Findings,
 ) {
     let id = new.id;
-    found.check(old.epoch <= new.epoch, "I4", || format!("the epoch of {id} went back"));
+    found.check(old.epoch <= new.epoch, "I4", || {
+        format!("the epoch of {id} went back")
+    });
     let took_over = new.owner.is_some() && old.owner != new.owner;
     found.check(!took_over || old.epoch < new.epoch, "I4", || {
         format!("{id} has a new owner at an old epoch")
@@ -265,7 +279,11 @@ fn check_tail_step(
     kind: LogKind,
     found: &mut Findings,
 ) {
-    let added = new.chain(kind).links.len().saturating_sub(old.chain(kind).links.len());
+    let added = new
+        .chain(kind)
+        .links
+        .len()
+        .saturating_sub(old.chain(kind).links.len());
     found.check(added <= 1, "I15", || {
         format!("{} got two ledgers in one step", new.id)
     });
@@ -295,9 +313,11 @@ fn check_tail_step(
 }
 
 fn check_ledger_step(key: &Key, old: &LedgerBody, new: &LedgerBody, found: &mut Findings) {
-    found.check(old.ensemble == new.ensemble && old.quorum == new.quorum, "I18", || {
-        format!("the bookies of {key:?} changed")
-    });
+    found.check(
+        old.ensemble == new.ensemble && old.quorum == new.quorum,
+        "I18",
+        || format!("the bookies of {key:?} changed"),
+    );
     let is_allowed = match (old.state, new.state) {
         (LedgerState::Open, _) => true,
         (LedgerState::Recovering { epoch }, LedgerState::Recovering { epoch: newer }) => {

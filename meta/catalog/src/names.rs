@@ -129,10 +129,7 @@ pub(crate) fn create_topic(
 }
 
 /// Numbers a subscription. It is `Creating` until the owner's first cursor is durable.
-pub(crate) fn create_subscription(
-    d: &mut Drafting<'_>,
-    command: &Command,
-) -> Result<Done, Halt> {
+pub(crate) fn create_subscription(d: &mut Drafting<'_>, command: &Command) -> Result<Done, Halt> {
     let Command::CreateSubscription {
         name,
         mode,
@@ -231,5 +228,9 @@ fn exists(name: &dyn std::fmt::Display) -> Problem {
 }
 
 pub(crate) fn not_found(reason: Reason, what: &str, name: &dyn std::fmt::Display) -> Problem {
-    Problem::new(reason, format!("no such {what}, create it first name={name}")).with_resource(name)
+    Problem::new(
+        reason,
+        format!("no such {what}, create it first name={name}"),
+    )
+    .with_resource(name)
 }

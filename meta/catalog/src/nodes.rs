@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use types::cluster::{
-    BookieClaim, BookieState, NodeRole, SessionRecord, SessionState,
-};
+use types::cluster::{BookieClaim, BookieState, NodeRole, SessionRecord, SessionState};
 use types::command::{Change, Command, Reply};
 use types::{BookieId, CommandId, NodeName, Problem, Reason, Revision, SessionId};
 
@@ -121,10 +119,7 @@ pub(crate) fn open_session(d: &mut Drafting<'_>, opening: &Opening<'_>) -> Resul
 }
 
 /// The session under which the bookie of this name is registered.
-fn registered_session(
-    d: &mut Drafting<'_>,
-    name_key: &Key,
-) -> Result<Option<SessionId>, Halt> {
+fn registered_session(d: &mut Drafting<'_>, name_key: &Key) -> Result<Option<SessionId>, Halt> {
     let Some((id, _)) = d.bookie_name(name_key)? else {
         return Ok(None);
     };
@@ -202,9 +197,7 @@ pub(crate) fn register(
     let Some(id) = known else {
         return first_registration(d, claim, session_id, live);
     };
-    let (body, _) = d
-        .bookie(&Key::Bookie(id))?
-        .ok_or_else(|| lost_bookie(id))?;
+    let (body, _) = d.bookie(&Key::Bookie(id))?.ok_or_else(|| lost_bookie(id))?;
     let birth = d.birth(id)?.ok_or_else(|| lost_bookie(id))?;
     if is_repeat(claim, session_id, body, birth) {
         let reply = Reply::Bookie(body.with(id, birth, live));
@@ -234,12 +227,7 @@ pub(crate) fn register(
 }
 
 /// Whether this very registration has landed before.
-fn is_repeat(
-    claim: &BookieClaim,
-    session: SessionId,
-    body: &BookieBody,
-    birth: Revision,
-) -> bool {
+fn is_repeat(claim: &BookieClaim, session: SessionId, body: &BookieBody, birth: Revision) -> bool {
     let same = body.session == session
         && body.incarnation == claim.incarnation
         && body.address == claim.address;
@@ -368,11 +356,7 @@ pub(crate) fn report(
     mark: u64,
     state: BookieState,
 ) -> Result<Done, Halt> {
-    d.want([
-        Key::Bookie(id),
-        Key::Birth(id),
-        Key::Session(session_id),
-    ])?;
+    d.want([Key::Bookie(id), Key::Birth(id), Key::Session(session_id)])?;
     let own = usable(d, session_id)?;
     let live = own.state == SessionState::Live;
     let Some((body, _)) = d.bookie(&Key::Bookie(id))? else {
@@ -423,10 +407,7 @@ pub(crate) fn session<'a>(
 }
 
 /// A session that has not ended. An expired one counts: its process is alive, or it would not ask.
-pub(crate) fn usable<'a>(
-    d: &mut Drafting<'a>,
-    id: SessionId,
-) -> Result<&'a SessionRecord, Halt> {
+pub(crate) fn usable<'a>(d: &mut Drafting<'a>, id: SessionId) -> Result<&'a SessionRecord, Halt> {
     let (record, _) = session(d, id)?;
     if record.state == SessionState::Ended {
         return Err(ended(id).into());
@@ -444,11 +425,7 @@ fn lost_bookie(id: BookieId) -> Problem {
     Problem::new(Reason::Internal, message)
 }
 
-fn set_state(
-    d: &mut Drafting<'_>,
-    session: &SessionRecord,
-    state: SessionState,
-) -> SessionRecord {
+fn set_state(d: &mut Drafting<'_>, session: &SessionRecord, state: SessionState) -> SessionRecord {
     let record = SessionRecord {
         state,
         ..session.clone()

@@ -314,9 +314,8 @@ pub(crate) fn accept_loss(d: &mut Drafting<'_>, command: &Command) -> Result<Don
     let state = body.state;
     let (record, _) = shard(d, log.shard)?;
     let LedgerState::Recovering { .. } = state else {
-        let message = format!(
-            "only a ledger in recovery can be given up ledger={id} state={state:?}"
-        );
+        let message =
+            format!("only a ledger in recovery can be given up ledger={id} state={state:?}");
         return Err(Problem::bad_field("ledger", message)
             .with_resource(id)
             .into());

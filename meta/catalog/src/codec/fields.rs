@@ -184,7 +184,11 @@ impl<'b> Reader<'b> {
         &mut self,
         each: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
-        if self.bool()? { each(self).map(Some) } else { Ok(None) }
+        if self.bool()? {
+            each(self).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     pub(super) fn duration(&mut self) -> Result<Duration, DecodeError> {

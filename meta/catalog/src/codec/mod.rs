@@ -166,7 +166,11 @@ pub fn encode_record(key: &Key, record: &Record) -> Vec<u8> {
 pub fn decode_record(key: &Key, bytes: &[u8]) -> Result<Record, DecodeError> {
     let split = bytes.len().checked_sub(4).ok_or(malformed("record"))?;
     let (body, crc) = bytes.split_at(split);
-    if crc32c_of([encode_key(key).as_slice(), body]).get().to_be_bytes() != *crc {
+    if crc32c_of([encode_key(key).as_slice(), body])
+        .get()
+        .to_be_bytes()
+        != *crc
+    {
         return Err(DecodeError::Checksum {
             key: Box::new(key.clone()),
         });

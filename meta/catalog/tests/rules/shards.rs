@@ -32,17 +32,28 @@ fn claim_is_permitted_once_the_owners_session_expired_or_ended() {
     world.claim(shard, session).unwrap();
     let second = world.serving("s2").id;
     world.expire(session);
-    assert_eq!(world.claim(shard, second).unwrap().record.epoch, Epoch::new(2));
-    world.apply(Command::EndSession { session: second }).unwrap();
+    assert_eq!(
+        world.claim(shard, second).unwrap().record.epoch,
+        Epoch::new(2)
+    );
+    world
+        .apply(Command::EndSession { session: second })
+        .unwrap();
     let third = world.serving("s3").id;
-    assert_eq!(world.claim(shard, third).unwrap().record.epoch, Epoch::new(3));
+    assert_eq!(
+        world.claim(shard, third).unwrap().record.epoch,
+        Epoch::new(3)
+    );
 }
 
 #[test]
 fn owner_may_claim_its_own_shard_again_at_a_new_epoch() {
     let (mut world, shard, session) = World::with_shard();
     world.claim(shard, session).unwrap();
-    assert_eq!(world.claim(shard, session).unwrap().record.epoch, Epoch::new(2));
+    assert_eq!(
+        world.claim(shard, session).unwrap().record.epoch,
+        Epoch::new(2)
+    );
 }
 
 #[test]
@@ -62,7 +73,10 @@ fn claim_by_an_ended_session_or_a_bookie_is_refused() {
     let problem = world.claim(shard, session).unwrap_err();
     assert_eq!(problem.reason, Reason::SessionUnknown);
     let bookie = world.open(NodeRole::Bookie, "b9").id;
-    assert_eq!(world.claim(shard, bookie).unwrap_err().reason, Reason::WrongNode);
+    assert_eq!(
+        world.claim(shard, bookie).unwrap_err().reason,
+        Reason::WrongNode
+    );
 }
 
 #[test]
@@ -148,7 +162,9 @@ fn command_of_an_older_epoch_never_lands() {
     let new = world.claim(shard, session).unwrap();
     let mut stale = old.clone();
     stale.version = new.version; // Even one that names the present version.
-    let outcome = world.change(&stale, extend(Message, None, Some(&[1]))).unwrap();
+    let outcome = world
+        .change(&stale, extend(Message, None, Some(&[1])))
+        .unwrap();
     assert_eq!(outcome, ShardOutcome::Conflict(new));
 }
 
@@ -157,7 +173,9 @@ fn second_open_ledger_is_refused() {
     let (mut world, shard, session) = World::with_shard();
     let view = world.claim(shard, session).unwrap();
     let view = world.commit(&view, extend(Message, None, Some(&[1])));
-    let problem = world.change(&view, extend(Message, None, Some(&[1]))).unwrap_err();
+    let problem = world
+        .change(&view, extend(Message, None, Some(&[1])))
+        .unwrap_err();
     assert_eq!(problem.reason, Reason::BadField);
     assert_eq!(problem.field.as_deref(), Some("close"));
 }
@@ -169,7 +187,10 @@ fn extend_does_not_close_a_recovering_ledger() {
     world.commit(&view, extend(Message, None, Some(&[1])));
     let view = world.claim(shard, session).unwrap();
     let change = extend(Message, Some(end(None, 0)), Some(&[1]));
-    assert_eq!(world.change(&view, change).unwrap_err().reason, Reason::BadField);
+    assert_eq!(
+        world.change(&view, change).unwrap_err().reason,
+        Reason::BadField
+    );
 }
 
 #[test]
@@ -179,7 +200,9 @@ fn ends_that_do_not_follow_from_the_start_are_refused() {
     let view = world.commit(&view, extend(Message, None, Some(&[1])));
     let view = world.commit(&view, extend(Message, Some(end(Some(0), 5)), Some(&[1])));
     for bad in [end(None, 6), end(None, 4), end(Some(0), 4)] {
-        let problem = world.change(&view, extend(Message, Some(bad), None)).unwrap_err();
+        let problem = world
+            .change(&view, extend(Message, Some(bad), None))
+            .unwrap_err();
         assert_eq!(problem.field.as_deref(), Some("message"), "{bad:?}");
     }
 }
@@ -194,7 +217,9 @@ fn ensembles_are_whole_distinct_and_registered() {
     let session = world.serving("s1").id;
     let view = world.claim(shard, session).unwrap();
     for bad in [&[1, 2][..], &[1, 2, 2], &[1, 2, 3, 1], &[1, 2, 9], &[]] {
-        let problem = world.change(&view, extend(Message, None, Some(bad))).unwrap_err();
+        let problem = world
+            .change(&view, extend(Message, None, Some(bad)))
+            .unwrap_err();
         assert_eq!(problem.field.as_deref(), Some("successor"), "{bad:?}");
     }
     world.commit(&view, extend(Message, None, Some(&[3, 1, 2])));
@@ -214,7 +239,11 @@ fn extend_with_nothing_to_do_is_refused() {
     let (mut world, shard, session) = World::with_shard();
     let view = world.claim(shard, session).unwrap();
     assert!(world.change(&view, extend(Message, None, None)).is_err());
-    assert!(world.change(&view, extend(Message, Some(end(None, 0)), None)).is_err());
+    assert!(
+        world
+            .change(&view, extend(Message, Some(end(None, 0)), None))
+            .is_err()
+    );
 }
 
 #[test]
@@ -225,7 +254,9 @@ fn recovery_closes_every_tail_or_none() {
     world.commit(&view, extend(State, None, Some(&[1])));
     let view = world.claim(shard, session).unwrap();
     let close = |message, state| ShardChange::CloseRecovered { message, state };
-    let problem = world.change(&view, close(Some(end(Some(0), 3)), None)).unwrap_err();
+    let problem = world
+        .change(&view, close(Some(end(Some(0), 3)), None))
+        .unwrap_err();
     assert_eq!(problem.field.as_deref(), Some("state"));
     let both = close(Some(end(Some(0), 3)), Some(end(None, 0)));
     let view = world.commit(&view, both);
@@ -264,10 +295,15 @@ fn released_shard_is_claimed_by_anyone_and_changed_by_no_one() {
     let view = world.claim(shard, session).unwrap();
     let view = world.commit(&view, ShardChange::Release);
     assert_eq!(view.record.owner, None);
-    let problem = world.change(&view, extend(Message, None, Some(&[1]))).unwrap_err();
+    let problem = world
+        .change(&view, extend(Message, None, Some(&[1])))
+        .unwrap_err();
     assert_eq!(problem.reason, Reason::EpochMismatch);
     let other = world.serving("s2").id;
-    assert_eq!(world.claim(shard, other).unwrap().record.epoch, Epoch::new(2));
+    assert_eq!(
+        world.claim(shard, other).unwrap().record.epoch,
+        Epoch::new(2)
+    );
 }
 
 #[test]
@@ -362,7 +398,10 @@ fn loss_is_accepted_only_of_a_ledger_in_recovery_and_stays_on_record() {
 fn unknown_shard_and_ledger_are_told() {
     let (mut world, _, session) = World::with_shard();
     let unknown = types::ShardId::new(99);
-    assert_eq!(world.claim(unknown, session).unwrap_err().reason, Reason::TopicNotFound);
+    assert_eq!(
+        world.claim(unknown, session).unwrap_err().reason,
+        Reason::TopicNotFound
+    );
     let ledger = LedgerId::new(types::LogId::new(99), types::LedgerSeq::new(0));
     assert!(world.apply(accept(ledger, None, 0, "x")).is_err());
 }

@@ -9,8 +9,8 @@ use types::chain::{
 use types::cluster::{BookieClaim, BookieRecord, NodeRole, SessionRecord};
 use types::command::{Answer, Command, Query, Reply};
 use types::{
-    BookieId, ClusterId, CommandId, EntryId, Incarnation, Offset, Problem, Quorum, Revision,
-    SessionId, ShardId, WallTime,
+    BookieId, ClusterId, CommandId, EntryId, Incarnation, Offset, Problem, Quorum, SessionId,
+    ShardId, WallTime,
 };
 
 pub(crate) const AT: WallTime = WallTime::from_nanos(1_000);
@@ -225,8 +225,4 @@ pub(crate) fn extend(log: LogKind, close: Option<LinkEnd>, on: Option<&[u64]>) -
 
 pub(crate) fn state_of(view: &ShardView, log: LogKind) -> Option<LedgerState> {
     view.tail(log).map(|tail| tail.state)
-}
-
-pub(crate) fn revision(number: u64) -> Revision {
-    Revision::new(number)
 }
