@@ -74,6 +74,7 @@ fn generator(out: &Path, folder: &str) -> io::Result<tonic_prost_build::Builder>
     fs::create_dir_all(&folder)?;
     Ok(tonic_prost_build::configure()
         .bytes(".")
+        .btree_map(".") // The same message is always the same bytes.
         .emit_rerun_if_changed(false)
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .out_dir(folder))
