@@ -2,6 +2,48 @@
 
 use types::{BookieId, LedgerId, Quorum};
 
+/// A set of an ensemble's members, by their place in it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Members(u8);
+
+impl Members {
+    /// Nobody.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Whether the member at `place` is in it.
+    pub(crate) const fn has(self, place: usize) -> bool {
+        self.0 & (1 << place) != 0
+    }
+
+    /// Puts the member at `place` in.
+    pub(crate) const fn insert(&mut self, place: usize) {
+        self.0 |= 1 << place;
+    }
+
+    /// Takes the member at `place` out.
+    pub(crate) const fn remove(&mut self, place: usize) {
+        self.0 &= !(1 << place);
+    }
+
+    /// How many there are.
+    pub(crate) const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Whether there are none.
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl std::fmt::Debug for Members {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set()
+            .entries((0..8).filter(|place| self.has(*place)))
+            .finish()
+    }
+}
+
 /// A registered bookie as the owner's node sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Candidate {

@@ -8,6 +8,7 @@ pub mod reader;
 
 mod ensemble;
 mod recovery;
+mod retry;
 mod writer;
 
 pub use acceptor::{Acceptor, AddDecision, FenceDecision, Fingerprint, Held, LogFacts, Missing};

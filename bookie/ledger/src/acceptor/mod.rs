@@ -33,7 +33,7 @@ impl Fingerprint {
     pub fn of(add: &Add) -> Self {
         Self {
             crc: add.entry.crc,
-            len: u64::try_from(add.entry.payload.len()).expect("lengths fit 64 bits"),
+            len: u64::try_from(add.entry.payload.len()).unwrap_or(u64::MAX),
             next_offset: add.entry.next_offset,
         }
     }

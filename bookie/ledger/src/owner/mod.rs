@@ -5,197 +5,48 @@
 //! [`Owner::deadline`]. It owes three things:
 //!
 //! - Answers to another [`Owner`]'s requests, an earlier one of the same shard included, never come in here.
-//! - [`Request`]s to one bookie are sent in the order of the effects, or dropped with the connection; the shell tells
-//!   [`Event::Lost`] then, connects again by itself while the owner lives, and tells [`Event::Connected`].
-//! - Every [`Effect::Command`] and [`Effect::Claim`] is answered by one [`Event::Outcome`] for each time it was emitted;
-//!   when in doubt, [`Outcome::Unknown`].
+//! - [`crate::Request`]s to one bookie are sent in the order of the effects, or dropped with the connection; the shell
+//!   tells [`Event::Lost`] then, connects again by itself while the owner lives, and tells [`Event::Connected`].
+//! - Every [`Effect::Command`] and [`Effect::Claim`] is answered by an [`Event::Outcome`]; when in doubt by
+//!   [`Outcome::Unknown`]. The same command may be emitted again, to be sent again as it is.
 
-use types::chain::{Claim, LedgerRecord, LinkEnd, LogKind, ShardCommand, ShardView};
-use types::{
-    BookieId, CommandId, EntryId, Epoch, LedgerId, MonoTime, Offset, Payload, Reason, SessionId,
-    ShardId,
-};
+use types::chain::{Claim, LogKind, ShardView};
+use types::storage::{AddResult, LacResult, ReadResult};
+use types::{BookieId, CommandId, EntryId, Epoch, LedgerId, MonoTime, SessionId, ShardId};
 
 use crate::config::Config;
-use crate::ensemble::Candidate;
-use crate::message::{Answer, Request, Token};
+use crate::message::Answer;
+use crate::recovery::Recovery;
+use crate::retry::earlier;
+use crate::writer::{Queued, Turn};
 
-/// What happens to an owner.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Event {
-    /// Begin: claim the shard.
-    Claim,
-    /// The registered bookies as they stand now; replaces what was told before.
-    Candidates(Vec<Candidate>),
-    /// Append an entry to a log. Entries of a log are confirmed in the order they come in. Before
-    /// [`Effect::Opened`] they wait; after [`Effect::Over`] they are ignored.
-    Append {
-        /// Which log.
-        log: LogKind,
-        /// The caller's name for it.
-        token: Token,
-        /// Its bytes.
-        payload: Payload,
-        /// The first offset of the log after it.
-        next_offset: Offset,
-    },
-    /// A bookie answered.
-    Answer {
-        /// Which bookie.
-        bookie: BookieId,
-        /// What.
-        answer: Answer,
-    },
-    /// A connection to a bookie stands: anew, or for the first time.
-    Connected(BookieId),
-    /// The connection to a bookie broke, or could not be made. Requests on it may be lost, answers too.
-    Lost(BookieId),
-    /// Meta answered a claim or a command.
-    Outcome {
-        /// Which.
-        command: CommandId,
-        /// What it said.
-        outcome: Outcome,
-    },
-    /// The shard's record as just read from meta, because a watch told that it changed.
-    Record(Box<ShardView>),
-    /// Close the open ledger of a log after its last entry, and go on in a new one.
-    Roll(LogKind),
-    /// Close the open ledger of a log after its last entry; the next append makes a new one.
-    CloseIdle(LogKind),
-    /// Confirm what was appended, close both logs, and give the shard up. Nothing is appended from here on.
-    Release,
-    /// The time that [`Owner::deadline`] named has come.
-    Deadline,
-}
+mod bookies;
+mod command;
+mod event;
+mod log;
+mod serving;
+#[cfg(test)]
+mod tests;
 
-/// What meta said to a claim or a command.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Committed; the record as it is now.
-    Committed(Box<ShardView>),
-    /// Not committed by this try; the record as it is. An earlier try may have been.
-    Conflict(Box<ShardView>),
-    /// No answer, or none that tells: it may be committed, now or later.
-    Unknown,
-    /// Meta refused it for this reason. An earlier try may have been committed.
-    Refused(Reason),
-}
+pub use event::{Effect, Event, Outcome, Over, Stuck};
 
-/// What an owner wants done.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Effect {
-    /// Send a request to a bookie.
-    Send {
-        /// Which bookie.
-        bookie: BookieId,
-        /// What to send.
-        request: Request,
-    },
-    /// Ask meta for the shard.
-    Claim(Claim),
-    /// Ask meta for a change of the shard's record.
-    Command(ShardCommand),
-    /// Both logs are recovered and closed: everything in them is readable up to the ends in the record, and the
-    /// shard can be served now.
-    Opened(Box<ShardView>),
-    /// An entry is durable on Qa bookies, and so is every entry before it. Comes in the order of the appends.
-    Confirmed {
-        /// Which log.
-        log: LogKind,
-        /// The caller's name for it.
-        token: Token,
-        /// The ledger it is in.
-        ledger: LedgerId,
-        /// Its place there; the LAC of that ledger from now on.
-        entry: EntryId,
-        /// The first offset after it.
-        next_offset: Offset,
-    },
-    /// The open ledger of a log was closed.
-    Closed {
-        /// Which log.
-        log: LogKind,
-        /// The ledger.
-        ledger: LedgerId,
-        /// Its end.
-        end: LinkEnd,
-    },
-    /// A log has a new open ledger.
-    Extended {
-        /// Which log.
-        log: LogKind,
-        /// The new ledger.
-        ledger: LedgerRecord,
-        /// Its first offset.
-        first_offset: Offset,
-    },
-    /// Something is waited for longer than usual, and is tried again. For people and metrics.
-    Stuck(Stuck),
-    /// A bookie holds other bytes under a number of this ledger. Must never happen.
-    Mismatch {
-        /// The bookie.
-        bookie: BookieId,
-        /// The ledger.
-        ledger: LedgerId,
-        /// The entry.
-        entry: EntryId,
-    },
-    /// This owner is over: it confirms nothing any more and ignores every event. Appends that were not confirmed may
-    /// or may not be stored.
-    Over(Over),
-}
+use bookies::Bookies;
+use command::{Asked, InFlight};
+use log::{Log, Tail};
 
-/// What an owner waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Stuck {
-    /// The end of a ledger cannot be told before more of these bookies answer.
-    Recovery {
-        /// The ledger.
-        ledger: LedgerId,
-        /// The bookies that have not said what they have.
-        waiting_for: Vec<BookieId>,
-    },
-    /// Fewer than Qa bookies can take a new ledger.
-    TooFewBookies {
-        /// Which log waits for it.
-        log: LogKind,
-    },
-    /// Meta has not told the outcome of a command.
-    Meta {
-        /// Which.
-        command: CommandId,
-        /// Its last refusal, if it gave one.
-        refused: Option<Reason>,
-    },
-}
-
-/// Why an owner is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Over {
-    /// A bookie answered that a newer owner fenced a log.
-    #[error("fenced by a newer owner bookie={bookie} by={by}")]
-    Fenced {
-        /// The bookie.
-        bookie: BookieId,
-        /// The newer owner's epoch.
-        by: Epoch,
-    },
-    /// The record has another epoch or another owner.
-    #[error("the shard has another owner epoch={epoch}")]
-    Deposed {
-        /// The record's epoch.
-        epoch: Epoch,
-    },
-    /// Meta did not let this session claim the shard.
-    #[error("the claim was refused reason={reason:?}")]
-    ClaimRefused {
-        /// Its reason; none when another claim came first.
-        reason: Option<Reason>,
-    },
-    /// It gave the shard up as it was told.
-    #[error("released")]
-    Released,
+/// How far an owner is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Phase {
+    /// Nothing happened yet.
+    New,
+    /// Meta is asked for the shard.
+    Claiming,
+    /// The ends of the tails are being found, then committed.
+    Recovering,
+    /// Appends are written.
+    Serving,
+    /// Over.
+    Over,
 }
 
 /// The owner of one shard.
@@ -204,58 +55,327 @@ pub struct Owner {
     shard: ShardId,
     session: SessionId,
     seed: u128,
+    commands_issued: u64,
     config: Config,
+    phase: Phase,
+    /// The record as last seen with this owner in it; none before the claim is committed.
+    view: Option<Box<ShardView>>,
+    bookies: Bookies,
+    logs: [Log; 2],
+    /// The one claim or command whose outcome is not known.
+    in_flight: Option<InFlight>,
+    /// Which log's turn it is for the one command.
+    next_turn: usize,
+    is_releasing: bool,
 }
 
 impl Owner {
     /// An owner to be: nothing happens before [`Event::Claim`].
     ///
-    /// `seed` is 128 random bits, fresh for each owner: the ids of its commands are made from it.
-    pub const fn new(shard: ShardId, session: SessionId, seed: u128, config: Config) -> Self {
+    /// `seed` is 128 random bits, fresh for each owner: its n-th command has the id `seed` + n · φ, φ being an odd
+    /// constant, so an owner never repeats one and two owners share one only by an accident of 2⁻¹²⁸.
+    pub fn new(shard: ShardId, session: SessionId, seed: u128, config: Config) -> Self {
         Self {
             shard,
             session,
             seed,
+            commands_issued: 0,
             config,
+            phase: Phase::New,
+            view: None,
+            bookies: Bookies::default(),
+            logs: LogKind::BOTH.map(|kind| Log::new(kind, &config)),
+            in_flight: None,
+            next_turn: 0,
+            is_releasing: false,
         }
     }
 
-    /// Takes an event and adds what is to be done to `effects`.
-    pub fn handle(&mut self, _now: MonoTime, _event: Event, _effects: &mut Vec<Effect>) {}
-
-    /// When to call again with [`Event::Deadline`].
-    pub const fn deadline(&self) -> Option<MonoTime> {
-        None
-    }
-
     /// The owner's epoch, once the claim is committed.
-    pub const fn epoch(&self) -> Option<Epoch> {
-        None
+    pub fn epoch(&self) -> Option<Epoch> {
+        Some(self.view.as_ref()?.record.epoch)
     }
 
-    /// Whether both logs are open for appends.
-    pub const fn is_serving(&self) -> bool {
-        false
+    /// The shard's record as this owner last saw it.
+    pub fn view(&self) -> Option<&ShardView> {
+        self.view.as_deref()
     }
 
-    /// Whether a command of this owner is on its way and its outcome not known. A reader's tail is not answered
+    /// Whether both logs are recovered and appends are written.
+    pub fn is_serving(&self) -> bool {
+        self.phase == Phase::Serving
+    }
+
+    /// Whether this owner is over.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// Whether a command of this owner is on its way and its outcome not known. A lapsed owner answers nothing
     /// then.
     pub const fn awaits_outcome(&self) -> bool {
-        false
+        self.in_flight.is_some()
     }
 
     /// The open ledger of a log.
-    pub const fn open_ledger(&self, _log: LogKind) -> Option<LedgerId> {
-        None
+    pub fn open_ledger(&self, log: LogKind) -> Option<LedgerId> {
+        Some(self.log(log).writer()?.ledger())
     }
 
     /// The LAC of the open ledger of a log.
-    pub const fn lac(&self, _log: LogKind) -> Option<EntryId> {
-        None
+    pub fn lac(&self, log: LogKind) -> Option<EntryId> {
+        self.log(log).writer()?.lac()
     }
 
     /// Bytes of payload that were appended to a log and are not confirmed. The caller bounds them.
-    pub const fn queued_bytes(&self, _log: LogKind) -> u64 {
-        0
+    pub fn queued_bytes(&self, log: LogKind) -> u64 {
+        self.log(log).queued_bytes()
+    }
+
+    const fn log(&self, kind: LogKind) -> &Log {
+        &self.logs[place(kind)]
+    }
+
+    /// When to call again with [`Event::Deadline`].
+    pub fn deadline(&self) -> Option<MonoTime> {
+        let command = self.in_flight.as_ref().and_then(|asked| asked.retry.at());
+        let logs = self.logs.iter().map(|log| log.deadline(&self.config));
+        logs.fold(command, earlier)
+    }
+
+    /// Takes an event and adds what is to be done to `effects`.
+    ///
+    /// # Panics
+    ///
+    /// When [`Event::Claim`] comes a second time.
+    pub fn handle(&mut self, now: MonoTime, event: Event, effects: &mut Vec<Effect>) {
+        if self.is_over() {
+            return; // Whatever still comes is about a reign that ended.
+        }
+        match event {
+            Event::Claim => self.claim(now, effects),
+            Event::Candidates(candidates) => self.bookies.replace(candidates),
+            Event::Append {
+                log,
+                token,
+                payload,
+                next_offset,
+            } => self.append(
+                log,
+                Queued {
+                    token,
+                    payload,
+                    next_offset,
+                },
+            ),
+            Event::Answer { bookie, answer } => self.answered(now, bookie, answer, effects),
+            Event::Connected(bookie) => self.connected(now, bookie, effects),
+            Event::Lost(bookie) => self.lost(now, bookie),
+            Event::Outcome { command, outcome } => self.outcome(now, command, outcome, effects),
+            Event::Record(view) => self.record_seen(now, view, effects),
+            Event::Roll(log) => self.roll(log),
+            Event::Release => self.release(effects),
+            Event::Deadline => self.tick(now, effects),
+        }
+        match self.phase {
+            Phase::New | Phase::Claiming | Phase::Over => {}
+            Phase::Recovering => self.advance_recovery(now, effects),
+            Phase::Serving => self.advance_serving(now, effects),
+        }
+    }
+
+    fn claim(&mut self, now: MonoTime, effects: &mut Vec<Effect>) {
+        assert!(self.phase == Phase::New, "an owner claims once");
+        self.phase = Phase::Claiming;
+        let claim = Claim {
+            shard: self.shard,
+            session: self.session,
+            command: self.next_command(),
+        };
+        self.ask_meta(now, Asked::Claim(claim), effects);
+    }
+
+    fn next_command(&mut self) -> CommandId {
+        const PHI: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        let id = self
+            .seed
+            .wrapping_add(PHI.wrapping_mul(self.commands_issued.into()));
+        self.commands_issued += 1;
+        CommandId::new(id)
+    }
+
+    fn append(&mut self, log: LogKind, queued: Queued) {
+        if !self.is_releasing {
+            self.logs[place(log)].push(queued);
+        }
+    }
+
+    fn roll(&mut self, log: LogKind) {
+        let log = &mut self.logs[place(log)];
+        if log.writer().is_some_and(|writer| !writer.is_empty()) {
+            log.is_rolling = true;
+        }
+    }
+
+    fn release(&mut self, effects: &mut Vec<Effect>) {
+        self.is_releasing = true;
+        if self.phase == Phase::New {
+            self.end(Over::Released, effects);
+        }
+    }
+
+    /// This owner is over: it forgets everything and confirms nothing any more.
+    fn end(&mut self, over: Over, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Over;
+        self.in_flight = None;
+        self.logs = LogKind::BOTH.map(|kind| Log::new(kind, &self.config));
+        effects.push(Effect::Over(over));
+    }
+
+    fn answered(
+        &mut self,
+        now: MonoTime,
+        bookie: BookieId,
+        answer: Answer,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(by) = fenced_by(&answer) {
+            return self.end(Over::Fenced { bookie, by }, effects);
+        }
+        let ledger = answer.ledger();
+        for log in &mut self.logs {
+            let mut turn = Turn {
+                now,
+                config: &self.config,
+                log: log.kind,
+                effects,
+            };
+            match &mut log.tail {
+                Tail::Recovering(recovery) if recovery.ledger() == ledger => {
+                    return recovery.answered(&mut turn, bookie, answer);
+                }
+                Tail::Open(writer) if writer.ledger() == ledger => {
+                    let Answer::Added { entry, result, .. } = answer else {
+                        return; // A writer asks nothing else.
+                    };
+                    if writer.added(&mut turn, bookie, entry, result) {
+                        self.bookies.avoid(bookie, now, &self.config);
+                    }
+                    return;
+                }
+                Tail::None | Tail::Recovering(_) | Tail::Recovered(..) | Tail::Open(_) => {}
+            }
+        }
+        // Late: the ledger is closed.
+    }
+
+    fn connected(&mut self, now: MonoTime, bookie: BookieId, effects: &mut Vec<Effect>) {
+        self.bookies.connected(bookie);
+        for log in &mut self.logs {
+            let mut turn = Turn {
+                now,
+                config: &self.config,
+                log: log.kind,
+                effects,
+            };
+            match &mut log.tail {
+                Tail::Recovering(recovery) => recovery.connected(&mut turn, bookie),
+                Tail::Open(writer) => writer.connected(&mut turn, bookie),
+                Tail::None | Tail::Recovered(..) => {}
+            }
+        }
+    }
+
+    fn lost(&mut self, now: MonoTime, bookie: BookieId) {
+        self.bookies.lost(bookie);
+        for log in &mut self.logs {
+            if let Some(writer) = log.writer_mut() {
+                writer.lost(now, bookie);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: MonoTime, effects: &mut Vec<Effect>) {
+        self.tick_command(now, effects);
+        for log in &mut self.logs {
+            let mut turn = Turn {
+                now,
+                config: &self.config,
+                log: log.kind,
+                effects,
+            };
+            match &mut log.tail {
+                Tail::Recovering(recovery) => recovery.tick(&mut turn),
+                Tail::Open(writer) => {
+                    for bookie in writer.tick(&mut turn) {
+                        self.bookies.avoid(bookie, now, &self.config);
+                    }
+                }
+                Tail::None | Tail::Recovered(..) => {}
+            }
+        }
+        self.tick_shortage(now, effects);
+    }
+
+    /// The claim is committed: recovers whatever is not closed.
+    fn begin(&mut self, now: MonoTime, view: Box<ShardView>, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Recovering;
+        let epoch = view.record.epoch;
+        for log in &mut self.logs {
+            let mut turn = Turn {
+                now,
+                config: &self.config,
+                log: log.kind,
+                effects,
+            };
+            let link = view.record.chain(log.kind).tail();
+            if let (Some(link), Some(record)) = (link, view.tail(log.kind)) {
+                let recovery = Recovery::start(&mut turn, record, epoch, link.first_offset);
+                log.tail = Tail::Recovering(Box::new(recovery));
+            }
+        }
+        self.view = Some(view);
+    }
+
+    /// Notes the ends that were found; when all are, asks meta to close both tails in one transaction.
+    fn advance_recovery(&mut self, now: MonoTime, effects: &mut Vec<Effect>) {
+        for log in &mut self.logs {
+            if let Tail::Recovering(recovery) = &log.tail
+                && let Some(end) = recovery.end()
+            {
+                log.tail = Tail::Recovered(recovery.ledger(), end);
+            }
+        }
+        let is_recovering = |log: &Log| matches!(log.tail, Tail::Recovering(_));
+        if self.in_flight.is_none() && !self.logs.iter().any(is_recovering) {
+            self.close_recovered(now, effects);
+        }
+    }
+}
+
+/// A log's place among the owner's logs.
+const fn place(kind: LogKind) -> usize {
+    match kind {
+        LogKind::Message => 0,
+        LogKind::State => 1,
+    }
+}
+
+/// The epoch of the newer owner that an answer tells of.
+const fn fenced_by(answer: &Answer) -> Option<Epoch> {
+    match answer {
+        Answer::Added {
+            result: AddResult::Fenced { by },
+            ..
+        }
+        | Answer::Read {
+            result: ReadResult::Fenced { by },
+            ..
+        }
+        | Answer::Lac {
+            result: LacResult::Fenced { by },
+            ..
+        } => Some(*by),
+        Answer::Added { .. } | Answer::Read { .. } | Answer::Lac { .. } => None,
     }
 }

@@ -1,1 +1,0 @@
-//! Finding the end of a tail.

@@ -1,0 +1,147 @@
+//! How one bookie of the ensemble keeps up with the writer.
+
+use types::{BookieId, MonoTime};
+
+use crate::config::Config;
+use crate::retry::{Retry, earlier};
+
+/// Whether a bookie is sent entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Standing {
+    /// It is.
+    Taking,
+    /// It was left behind, or takes no writes for now.
+    Behind,
+    /// It takes no more of this ledger, ever.
+    Sealed,
+}
+
+/// One bookie of the ensemble.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Member {
+    pub(super) bookie: BookieId,
+    pub(super) standing: Standing,
+    pub(super) retry: Retry,
+    is_connected: bool,
+    owed_bytes: u64,
+    /// Since when it has owed something without answering anything, or has not been connected.
+    silent_since: Option<MonoTime>,
+    /// It was found to owe too much, or for too long. Noticed once, so that time alone changes nothing.
+    is_late: bool,
+}
+
+impl Member {
+    pub(super) fn new(
+        bookie: BookieId,
+        is_connected: bool,
+        now: MonoTime,
+        config: &Config,
+    ) -> Self {
+        Self {
+            bookie,
+            standing: Standing::Taking,
+            retry: Retry::idle(config),
+            is_connected,
+            owed_bytes: 0,
+            silent_since: Some(now).filter(|_| !is_connected),
+            is_late: false,
+        }
+    }
+
+    /// Whether entries are sent to it now.
+    pub(super) fn is_sent_to(&self) -> bool {
+        self.standing == Standing::Taking && self.is_connected
+    }
+
+    /// Whether its connection stands.
+    pub(super) const fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
+    /// Whether it keeps up.
+    pub(super) fn keeps_up(&self) -> bool {
+        self.is_sent_to() && !self.is_late
+    }
+
+    /// Whether the ledger goes on without it. A connection that just broke is given a straggler's time.
+    pub(super) fn is_gone(&self) -> bool {
+        self.standing != Standing::Taking || self.is_late
+    }
+
+    /// It was sent something it has to answer.
+    pub(super) fn owe(&mut self, now: MonoTime, weight: u64, config: &Config) {
+        self.owed_bytes += weight;
+        self.is_late |= self.owed_bytes > config.straggler_bytes.get();
+        self.silent_since.get_or_insert(now);
+        self.retry.arm(now);
+    }
+
+    /// It answered.
+    pub(super) fn pay(&mut self, now: MonoTime, weight: u64, config: &Config) {
+        self.owed_bytes -= weight;
+        self.is_late = self.owed_bytes > config.straggler_bytes.get();
+        if self.owed_bytes == 0 {
+            self.silent_since = None;
+            self.retry.stop(config);
+        } else {
+            self.silent_since = Some(now);
+            self.retry.restart(now, config);
+        }
+    }
+
+    /// It need not answer this any more.
+    pub(super) fn forgive(&mut self, weight: u64) {
+        self.owed_bytes -= weight;
+    }
+
+    /// It is not sent to, and owes nothing.
+    pub(super) fn fall_behind(&mut self, config: &Config) {
+        self.standing = Standing::Behind;
+        self.owed_bytes = 0;
+        self.silent_since = None;
+        self.is_late = false;
+        self.retry.stop(config);
+    }
+
+    /// It is sent to again.
+    pub(super) fn revive(&mut self) {
+        if self.standing == Standing::Behind {
+            self.standing = Standing::Taking;
+        }
+    }
+
+    /// Its connection stands again: its patience begins anew.
+    pub(super) fn connect(&mut self, now: MonoTime) {
+        self.is_connected = true;
+        self.is_late = false;
+        self.silent_since = Some(now).filter(|_| self.owed_bytes > 0);
+        self.revive();
+    }
+
+    /// Its connection broke.
+    pub(super) fn disconnect(&mut self, now: MonoTime) {
+        self.is_connected = false;
+        if self.standing == Standing::Taking {
+            self.silent_since.get_or_insert(now);
+        }
+    }
+
+    /// Notices that it has been silent for too long.
+    pub(super) fn notice(&mut self, now: MonoTime, config: &Config) {
+        let late_at = self.late_at(config);
+        self.is_late |= late_at.is_some_and(|at| at <= now);
+    }
+
+    fn late_at(&self, config: &Config) -> Option<MonoTime> {
+        let since = self.silent_since.filter(|_| !self.is_late)?;
+        Some(since.after(config.straggler_time))
+    }
+
+    /// When it needs attention.
+    pub(super) fn deadline(&self, config: &Config) -> Option<MonoTime> {
+        if self.standing == Standing::Sealed {
+            return None;
+        }
+        earlier(self.retry.at(), self.late_at(config))
+    }
+}
