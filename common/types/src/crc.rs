@@ -36,6 +36,10 @@ pub fn crc32c(bytes: &[u8]) -> Crc32c {
 }
 
 /// The checksum of several runs of bytes as if they were one.
+///
+/// # Panics
+///
+/// Never: a checksum of 32 bits fits.
 pub fn crc32c_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Crc32c {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
     for part in parts {

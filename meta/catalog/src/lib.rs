@@ -30,6 +30,6 @@ pub use check::{Violation, check, check_step};
 pub use codec::{DecodeError, decode_key, decode_record, encode_key, encode_record};
 pub use key::{Key, KeyRange};
 pub use mem::{Committed, Conflict, Image, MemStore};
-pub use plan::{Commit, Condition, Draft, Planned, plan};
+pub use plan::{Commit, Condition, Draft, Planned, Write, plan};
 pub use record::{BookieBody, Counters, LedgerBody, LogRecord, LossRecord, NodeRecord, Record};
 pub use snapshot::{Need, Snapshot, Versioned};

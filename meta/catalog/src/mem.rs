@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use types::command::{Answer, ChangeEvent, Command, Query, Reply};
 use types::{Problem, Revision};
 
-use crate::{Answered, Commit, Key, Need, Planned, Snapshot, Versioned, answer, encode_key, plan};
+use crate::{Answered, Commit, Key, Need, Planned, Snapshot, Versioned, Write};
+use crate::{answer, encode_key, plan};
 
 /// A whole store's records.
 pub type Image = BTreeMap<Key, Versioned>;
@@ -88,13 +89,27 @@ impl MemStore {
         }
     }
 
-    /// Carries a conditional write out.
+    /// Carries a planned command out.
     ///
     /// # Errors
     ///
     /// [`Conflict`]: nothing was written; read again, plan again.
     pub fn commit(&mut self, commit: Commit) -> Result<Committed, Conflict> {
-        for condition in &commit.conditions {
+        let (revision, events) = self.write(commit.write)?;
+        Ok(Committed {
+            revision,
+            reply: commit.draft.committed(revision),
+            events,
+        })
+    }
+
+    /// Carries a conditional write out: all of it at the next revision, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`]: a record it rests on has another version; nothing was written.
+    pub fn write(&mut self, write: Write) -> Result<(Revision, Vec<ChangeEvent>), Conflict> {
+        for condition in &write.conditions {
             let version = self.records.get(&condition.key).map(|v| v.modified);
             if version != condition.version {
                 return Err(Conflict {
@@ -103,27 +118,23 @@ impl MemStore {
             }
         }
         let revision = self.revision.next();
-        for (key, record) in commit.puts {
+        for (key, record) in write.puts {
             let created = self.records.get(&key).map_or(revision, |old| old.created);
-            self.records.insert(
-                key,
-                Versioned {
-                    record,
-                    created,
-                    modified: revision,
-                },
-            );
+            let versioned = Versioned {
+                record,
+                created,
+                modified: revision,
+            };
+            self.records.insert(key, versioned);
         }
         self.revision = revision;
-        Ok(Committed {
+        let events = write.changes.into_iter();
+        Ok((
             revision,
-            reply: commit.draft.committed(revision),
-            events: commit
-                .changes
-                .into_iter()
+            events
                 .map(|change| ChangeEvent { revision, change })
                 .collect(),
-        })
+        ))
     }
 
     /// Plans and carries out a command in one moment.

@@ -29,17 +29,24 @@ pub struct Condition {
     pub version: Option<Revision>,
 }
 
-/// A write that holds only if everything it rests on is unchanged. All of it happens at one revision, or nothing.
+/// A conditional write with the answer that it makes true.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Commit {
+    /// What the store carries out.
+    pub write: Write,
+    /// The answer once it is committed.
+    pub draft: Draft,
+}
+
+/// A write that holds only if everything it rests on is unchanged. All of it happens at one revision, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Write {
     /// Every record read, with its version.
     pub conditions: Vec<Condition>,
     /// The records written, in order of keys. Nothing is ever removed.
     pub puts: Vec<(Key, Record)>,
     /// What watchers are told.
     pub changes: Vec<Change>,
-    /// The answer once it is committed.
-    pub draft: Draft,
 }
 
 /// An answer that waits for the revision of its commit.
@@ -252,16 +259,15 @@ impl<'a> Drafting<'a> {
     }
 
     fn finish(self, draft: Draft) -> Commit {
-        Commit {
-            conditions: self
-                .conditions
-                .into_iter()
+        let conditions = self.conditions.into_iter();
+        let write = Write {
+            conditions: conditions
                 .map(|(key, version)| Condition { key, version })
                 .collect(),
             puts: self.puts.into_iter().collect(),
             changes: self.changes,
-            draft,
-        }
+        };
+        Commit { write, draft }
     }
 }
 
