@@ -82,7 +82,8 @@ fn damage_found_after_a_birth_is_another_birth() {
 /// Wiped, rolled back by incarnation, rolled back by mark, from before the last birth: all are born again.
 #[test]
 fn disk_that_lost_anything_is_born_again_under_its_number() {
-    let cases: [(&str, fn(&mut types::cluster::BookieClaim)); 4] = [
+    type Edit = fn(&mut types::cluster::BookieClaim);
+    let cases: [(&str, Edit); 4] = [
         ("wiped", |claim| *claim = blank("b1")),
         ("older incarnation", |claim| {
             claim.incarnation = Incarnation::new(1);

@@ -208,22 +208,22 @@ impl Run {
                 return self.change(shard, stale, what, last);
             }
             Step::AcceptLoss { shard, state, more } => {
-                let view = self.view(ShardId::new(u64::from(shard % 2) + 1))?;
-                let kind = if state {
-                    LogKind::State
-                } else {
-                    LogKind::Message
-                };
-                let link = view.record.chain(kind).tail()?;
-                Command::AcceptLoss {
-                    ledger: view.record.chain(kind).tail_id()?,
-                    last: (more > 0).then_some(EntryId::new(more.into())),
-                    next_offset: link.first_offset.plus(more.into()),
-                    reason: "test".to_owned(),
-                    at: AT,
-                }
+                return self.accept_loss(shard, state, more);
             }
             Step::Land { .. } => return None,
+        })
+    }
+
+    fn accept_loss(&self, shard: u8, state: bool, more: u8) -> Option<Command> {
+        let view = self.view(ShardId::new(u64::from(shard % 2) + 1))?;
+        let kind = LogKind::BOTH[usize::from(state)];
+        let link = view.record.chain(kind).tail()?;
+        Some(Command::AcceptLoss {
+            ledger: view.record.chain(kind).tail_id()?,
+            last: (more > 0).then_some(EntryId::new(more.into())),
+            next_offset: link.first_offset.plus(more.into()),
+            reason: "test".to_owned(),
+            at: AT,
         })
     }
 
