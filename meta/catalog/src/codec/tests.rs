@@ -7,6 +7,7 @@ use types::{Quorum, TopicName};
 use super::*;
 
 /// One of each, with every option both ways.
+#[expect(clippy::too_many_lines, reason = "a table with one of each")]
 fn samples() -> Vec<(Key, Record)> {
     let topic: TopicName = "orders".parse().unwrap();
     let billing = topic.subscription("billing").unwrap();

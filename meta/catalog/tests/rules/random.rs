@@ -141,7 +141,6 @@ impl Run {
     }
 
     fn command(&mut self, step: &Step) -> Option<Command> {
-        let session = |n: u8| SessionId::new(u64::from(n % 10) + 1);
         Some(match *step {
             Step::Open {
                 bookie,
@@ -334,4 +333,8 @@ proptest! {
             prop_assert_eq!(&violations, &[], "after {:?}", step);
         }
     }
+}
+
+fn session(number: u8) -> SessionId {
+    SessionId::new(u64::from(number % 10) + 1)
 }
