@@ -1,0 +1,171 @@
+//! Reads from one bookie: unary ones for recovery, runs for readers. Each has a deadline; how many are under way at a
+//! time is bounded, separately for recovery and for runs, so that a long catch-up never holds up a recovery.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use ledger::{Answer, Request};
+use proto::bookie as wire;
+use tokio::sync::Semaphore;
+use types::storage::{LacResult, ReadResult, ReadRun, RunItem};
+
+use super::lanes::Lane;
+use super::{Bookie, PoolEvent, Shared};
+
+/// The reads that one bookie may serve us at a time.
+#[derive(Debug)]
+pub(super) struct Reads {
+    recovery: Semaphore,
+    runs: Semaphore,
+}
+
+impl Reads {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            recovery: Semaphore::new(most),
+            runs: Semaphore::new(most),
+        }
+    }
+}
+
+/// One read.
+#[derive(Debug)]
+pub(super) enum Read {
+    Request(Request),
+    Run { tag: u64, run: ReadRun },
+}
+
+/// Carries out one read and tells the shard. A request that got no answer stays unanswered: its owner repeats it.
+pub(super) async fn run(shared: Arc<Shared>, bookie: Arc<Bookie>, key: u64, read: Read) {
+    match read {
+        Read::Request(request) => {
+            let Ok(_permit) = bookie.reads.recovery.acquire().await else {
+                return;
+            };
+            let work = ask(&shared, &bookie, request);
+            match shared
+                .host
+                .clock
+                .timeout(shared.config.read_timeout, work)
+                .await
+            {
+                Ok(Ok(Some(answer))) => {
+                    let event = PoolEvent::Answers {
+                        bookie: bookie.id,
+                        answers: vec![answer],
+                    };
+                    shared.tell(key, event).await;
+                }
+                Ok(Ok(None)) => {}
+                Ok(Err(reason)) => tracing::debug!(bookie = %bookie.id, %reason, "read unanswered"),
+                Err(_) => tracing::debug!(bookie = %bookie.id, "read timed out"),
+            }
+        }
+        Read::Run { tag, run } => {
+            let Ok(_permit) = bookie.reads.runs.acquire().await else {
+                return;
+            };
+            if let Err(reason) = stream(&shared, &bookie, key, tag, run).await {
+                tracing::debug!(bookie = %bookie.id, %reason, "run ended early");
+            }
+            let last = PoolEvent::Run {
+                bookie: bookie.id,
+                tag,
+                items: Vec::new(),
+                is_last: true,
+            };
+            shared.tell(key, last).await;
+        }
+    }
+}
+
+async fn ask(shared: &Shared, bookie: &Bookie, order: Request) -> Result<Option<Answer>, String> {
+    let mut client = bookie.lanes.client(shared, bookie.id, Lane::Adds)?;
+    let status = |status: tonic::Status| status.message().to_owned();
+    match order {
+        Request::Read(read) => {
+            let request = wire::read_request(shared.cluster, bookie.id, &read);
+            let answer = client.read(request).await.map_err(status)?.into_inner();
+            let mut result = wire::read_result(answer).map_err(|problem| problem.message)?;
+            if let ReadResult::Found { entry, .. } = &result
+                && !(entry.id == read.entry && entry.is_intact(read.ledger))
+            {
+                // Damaged on its way, or a bookie that does not verify: never believed, never a "no".
+                tracing::warn!(bookie = %bookie.id, ledger = %read.ledger, entry = %read.entry, "read damaged");
+                result = ReadResult::Unknown;
+            }
+            Ok(Some(Answer::Read {
+                ledger: read.ledger,
+                entry: read.entry,
+                result,
+            }))
+        }
+        Request::ReadLac(read) => {
+            let request = wire::read_lac_request(shared.cluster, bookie.id, &read);
+            let answer = client.read_lac(request).await.map_err(status)?.into_inner();
+            let result: LacResult = wire::lac_result(answer).map_err(|problem| problem.message)?;
+            Ok(Some(Answer::Lac {
+                ledger: read.ledger,
+                result,
+            }))
+        }
+        Request::Add(_) | Request::SetLac(_) => Ok(None),
+    }
+}
+
+async fn stream(
+    shared: &Shared,
+    bookie: &Bookie,
+    key: u64,
+    tag: u64,
+    run: ReadRun,
+) -> Result<(), String> {
+    let timeout = shared.config.read_timeout;
+    let late = |_| "timed out".to_owned();
+    let mut client = bookie.lanes.client(shared, bookie.id, Lane::Runs)?;
+    let request = wire::read_run_request(shared.cluster, bookie.id, &run);
+    let opened = shared
+        .host
+        .clock
+        .timeout(timeout, client.read_run(request))
+        .await;
+    let mut chunks = opened
+        .map_err(late)?
+        .map_err(|s| s.message().to_owned())?
+        .into_inner();
+    while let Some(chunk) = shared
+        .host
+        .clock
+        .timeout(timeout, chunks.next())
+        .await
+        .map_err(late)?
+    {
+        let chunk = chunk.map_err(|status| status.message().to_owned())?;
+        let items = wire::run_items(chunk).map_err(|problem| problem.message)?;
+        let is_intact = |item: &RunItem| match item {
+            RunItem::Entry(entry) => entry.is_intact(run.ledger),
+            RunItem::Prefix { .. } | RunItem::NeverHad | RunItem::Unknown | RunItem::Busy => true,
+        };
+        let whole = items
+            .iter()
+            .position(|item| !is_intact(item))
+            .unwrap_or(items.len());
+        let damaged = whole < items.len();
+        let mut items = items;
+        items.truncate(whole);
+        if damaged {
+            items.push(RunItem::Unknown);
+        }
+        let event = PoolEvent::Run {
+            bookie: bookie.id,
+            tag,
+            items,
+            is_last: false,
+        };
+        shared.tell(key, event).await;
+        if damaged {
+            return Err("an entry came damaged".to_owned());
+        }
+    }
+    Ok(())
+}
