@@ -139,3 +139,56 @@ impl Clock {
         self.origin + since
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn both_readings_follow_tokio_time() {
+        let clock = Clock::simulated(SIMULATED_START);
+        let (now, wall) = (clock.now(), clock.wall());
+        clock.sleep(Duration::from_secs(90)).await;
+        assert_eq!(clock.now().since(now), Duration::from_secs(90));
+        assert_eq!(clock.wall(), wall.after(Duration::from_secs(90)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_jumps_for_all_clones_and_the_monotonic_one_does_not() {
+        let clock = Clock::simulated(WallTime::from_nanos(5_000));
+        let other = clock.clone();
+        clock.jump_wall(-2_000);
+        assert_eq!(other.wall().as_nanos(), 3_000);
+        assert_eq!(other.now(), MonoTime::ZERO);
+        clock.jump_wall(-9_000);
+        assert_eq!(other.wall().as_nanos(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_at_its_reading_and_a_past_one_at_once() {
+        let clock = Clock::simulated(SIMULATED_START);
+        let at = clock.now().after(Duration::from_secs(3));
+        clock.deadline(Some(at)).await;
+        assert_eq!(clock.now(), at);
+        clock.sleep_until(MonoTime::ZERO).await;
+        assert_eq!(clock.now(), at);
+        let never = clock.sleep_until(MonoTime::from_nanos(u64::MAX));
+        assert_eq!(
+            clock.timeout(Duration::from_secs(1), never).await,
+            Err(Elapsed)
+        );
+        let no_deadline = clock.deadline(None);
+        assert_eq!(
+            clock.timeout(Duration::from_secs(1), no_deadline).await,
+            Err(Elapsed)
+        );
+    }
+
+    #[test]
+    fn the_real_wall_clock_knows_the_century() {
+        let clock = Clock::real();
+        assert!(clock.wall() > WallTime::from_nanos(1_700_000_000_000_000_000));
+        clock.jump_wall(i64::MIN);
+        assert!(clock.wall() > WallTime::from_nanos(1_700_000_000_000_000_000));
+    }
+}

@@ -22,7 +22,7 @@ mod rng;
 mod tasks;
 mod worker;
 
-pub use clock::{Clock, Elapsed};
+pub use clock::{Clock, Elapsed, SIMULATED_START};
 pub use host::Host;
 pub use rng::Rng;
 pub use tasks::{Outcome, StopError, TaskFailure, Tasks};

@@ -1,13 +1,32 @@
 //! Tasks with names, stopped as a tree.
+//!
+//! No task is left alone: each belongs to a group, has a name, and ends before its group's stop returns, or is named
+//! in the report. The first panic or `Err` anywhere stops the whole tree: a node that has lost a part does not go on
+//! as if it had not.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is where tasks are spawned for all others"
+)]
+
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 /// A group of tasks, a node of a tree. Clones are the same group.
-#[derive(Debug, Clone)]
-pub struct Tasks {}
+#[derive(Clone)]
+pub struct Tasks {
+    group: Arc<Group>,
+}
 
 /// What a task may end with: nothing, or a `Result<(), E>`, whose `Err` fails the tree.
 pub trait Outcome: Send + 'static {
@@ -53,86 +72,418 @@ pub enum StopError {
     },
 }
 
+/// One node of the tree. Children hold their parent, never the other way round, so a group that is dropped is gone.
+struct Group {
+    name: String,
+    token: CancellationToken,
+    parent: Option<Arc<Group>>,
+    root: Arc<Root>,
+    /// What runs here and below, by number.
+    running: Mutex<BTreeMap<u64, Running>>,
+    /// Told whenever something has ended.
+    ended: Notify,
+}
+
+/// What all groups of a tree share.
+struct Root {
+    token: CancellationToken,
+    next: AtomicU64,
+    failure: Mutex<Option<TaskFailure>>,
+}
+
+#[derive(Clone)]
+struct Running {
+    name: Arc<str>,
+    /// For a disk worker: closes its queue. It is closed after the tasks have ended, which may need it until then.
+    close: Option<CancellationToken>,
+}
+
 impl Tasks {
     /// The root of a tree.
-    pub fn new(_name: &str) -> Self {
-        todo!()
+    pub fn new(name: &str) -> Self {
+        let token = CancellationToken::new();
+        let root = Arc::new(Root {
+            token: token.clone(),
+            next: AtomicU64::new(0),
+            failure: Mutex::new(None),
+        });
+        Self::group(name.to_owned(), token, None, root)
+    }
+
+    fn group(
+        name: String,
+        token: CancellationToken,
+        parent: Option<Arc<Group>>,
+        root: Arc<Root>,
+    ) -> Self {
+        Self {
+            group: Arc::new(Group {
+                name,
+                token,
+                parent,
+                root,
+                running: Mutex::default(),
+                ended: Notify::new(),
+            }),
+        }
     }
 
     /// Its name, with those of the groups above it: `bookie/journal`.
     pub fn name(&self) -> &str {
-        todo!()
+        &self.group.name
     }
 
-    /// A group below this one: stopped with it, or alone.
+    /// A group below this one: stopped with it, or alone. A failure in it stops the whole tree all the same.
     #[must_use]
-    pub fn child(&self, _name: &str) -> Self {
-        todo!()
+    pub fn child(&self, name: &str) -> Self {
+        Self::group(
+            self.path(name),
+            self.group.token.child_token(),
+            Some(Arc::clone(&self.group)),
+            Arc::clone(&self.group.root),
+        )
     }
 
     /// Runs a future as a task of this group. A panic or an `Err` stops the whole tree, up to the root.
     ///
+    /// The task is told to stop by [`Tasks::token`]; nothing ends it by force. One spawned after the stop runs too,
+    /// and the stop waits for it.
+    ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn spawn<F>(&self, _name: &str, _future: F)
+    pub fn spawn<F>(&self, name: &str, future: F)
     where
         F: Future + Send + 'static,
         F::Output: Outcome,
     {
-        todo!()
+        let registration = self.register(name, None);
+        let span = tracing::info_span!("task", name = %registration.name);
+        let guarded = async move {
+            // What the future held is dropped with it, and nothing else is looked at: the tree stops.
+            match AssertUnwindSafe(future).catch_unwind().await {
+                Ok(outcome) => {
+                    if let Some(reason) = outcome.failure() {
+                        registration.fail(reason, false);
+                    }
+                }
+                Err(panic) => registration.fail(panic_text(&*panic), true),
+            }
+        };
+        tokio::spawn(guarded.instrument(span));
     }
 
     /// The token that tells the tasks of this group to stop.
     pub fn token(&self) -> CancellationToken {
-        todo!()
+        self.group.token.clone()
     }
 
     /// Returns once this group is told to stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop.
     pub async fn stopped(&self) {
-        todo!()
+        self.group.token.cancelled().await;
     }
 
     /// Whether this group has been told to stop.
     pub fn is_stopping(&self) -> bool {
-        todo!()
+        self.group.token.is_cancelled()
     }
 
     /// Tells the tasks of this group, and of those below, to stop; does not wait.
     pub fn cancel(&self) {
-        todo!()
+        self.group.token.cancel();
     }
 
     /// Fails the tree from outside a task.
-    pub fn fail(&self, _name: &str, _reason: impl fmt::Display) {
-        todo!()
+    pub fn fail(&self, name: &str, reason: impl fmt::Display) {
+        self.group
+            .root
+            .fail(&self.path(name), reason.to_string(), false);
     }
 
-    /// Stops this group and those below, and waits for their tasks, then for their disk workers (which finish what is queued).
+    /// Stops this group and those below: tells the tasks, waits for them, then closes the disk workers, which finish
+    /// what is queued, and waits for these.
     ///
     /// # Errors
     ///
-    /// [`StopError`].
-    pub async fn stop(&self, _deadline: Duration) -> Result<(), StopError> {
-        todo!()
+    /// - [`StopError::Failed`]: a task of the tree failed. All have ended, or are logged as still running.
+    /// - [`StopError::Overdue`]: these still run. Nothing was ended by force.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the tasks stay told to stop; calling again waits on.
+    pub async fn stop(&self, deadline: Duration) -> Result<(), StopError> {
+        self.cancel();
+        let orderly = async {
+            self.ended(|running| running.close.is_some()).await;
+            self.close_workers();
+            self.ended(|_| false).await;
+        };
+        let is_overdue = tokio::time::timeout(deadline, orderly).await.is_err();
+        let running = self.running();
+        if is_overdue {
+            // Those that wait for a worker's answer get it or learn that it is gone.
+            self.close_workers();
+            tracing::warn!(tasks = %running.join(","), ?deadline, "tasks still running after the deadline");
+        }
+        match self.failure() {
+            Some(failure) => Err(failure.into()),
+            None if is_overdue => Err(StopError::Overdue { running }),
+            None => Ok(()),
+        }
     }
 
-    /// Waits until this group was told to stop (or the tree failed) and all its tasks have ended.
+    /// Waits until this group was told to stop (as a failure of the tree does) and all its tasks have ended. It waits
+    /// for no disk worker: [`Tasks::stop`] does.
     ///
     /// # Errors
     ///
     /// [`TaskFailure`]: the first failure of the tree.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop, and to call again.
     pub async fn join(&self) -> Result<(), TaskFailure> {
-        todo!()
+        self.stopped().await;
+        self.ended(|running| running.close.is_some()).await;
+        self.failure().map_or(Ok(()), Err)
     }
 
     /// The first failure of the tree so far.
     pub fn failure(&self) -> Option<TaskFailure> {
-        todo!()
+        lock(&self.group.root.failure).clone()
     }
 
-    /// Names of the tasks and workers of this group and those below that still run.
+    /// Names of the tasks and workers of this group and those below that still run, in order of their start.
     pub fn running(&self) -> Vec<String> {
-        todo!()
+        let running = lock(&self.group.running);
+        running.values().map(|one| one.name.to_string()).collect()
+    }
+
+    /// Notes something that runs: here and in all groups above.
+    pub(crate) fn register(&self, name: &str, close: Option<CancellationToken>) -> Registration {
+        let number = self.group.root.next.fetch_add(1, Ordering::Relaxed);
+        let name: Arc<str> = Arc::from(self.path(name));
+        let running = Running {
+            name: Arc::clone(&name),
+            close,
+        };
+        for group in self.group.upwards() {
+            lock(&group.running).insert(number, running.clone());
+        }
+        Registration {
+            group: Arc::clone(&self.group),
+            number,
+            name,
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.group.name)
+    }
+
+    /// Waits until all that still runs `may_remain`.
+    async fn ended(&self, may_remain: impl Fn(&Running) -> bool) {
+        loop {
+            let mut ended = std::pin::pin!(self.group.ended.notified());
+            // Listen first, look then: an end between the two is not missed.
+            ended.as_mut().enable();
+            if lock(&self.group.running).values().all(&may_remain) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    fn close_workers(&self) {
+        let running = lock(&self.group.running).clone();
+        for close in running.into_values().filter_map(|one| one.close) {
+            close.cancel();
+        }
+    }
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tasks")
+            .field("name", &self.group.name)
+            .field("running", &self.running())
+            .finish()
+    }
+}
+
+impl Group {
+    fn upwards(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        std::iter::successors(Some(self), |group| group.parent.as_ref())
+    }
+}
+
+impl Root {
+    fn fail(&self, task: &str, reason: String, panicked: bool) {
+        tracing::error!(task, %reason, panicked, "task failed");
+        lock(&self.failure).get_or_insert_with(|| TaskFailure {
+            task: task.to_owned(),
+            reason,
+            panicked,
+        });
+        self.token.cancel();
+    }
+}
+
+/// Something that runs. Dropping it notes that it has ended, however it did: also when its runtime is torn down.
+pub(crate) struct Registration {
+    group: Arc<Group>,
+    number: u64,
+    name: Arc<str>,
+}
+
+impl Registration {
+    /// Its name, with those of the groups above it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Notes that it failed, which stops the tree.
+    pub(crate) fn fail(&self, reason: String, panicked: bool) {
+        self.group.root.fail(&self.name, reason, panicked);
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        for group in self.group.upwards() {
+            lock(&group.running).remove(&self.number);
+            group.ended.notify_waiters();
+        }
+    }
+}
+
+/// The text of a panic.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("panic without a text").to_owned()
+}
+
+/// Nothing that may panic runs under these locks, so a poisoned one is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn stop_waits_for_every_task_here_and_below() {
+        let tasks = Tasks::new("node");
+        let child = tasks.child("part");
+        for group in [&tasks, &child] {
+            let token = group.token();
+            group.spawn("loop", async move {
+                token.cancelled().await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            });
+        }
+        assert_eq!(tasks.running(), ["node/loop", "node/part/loop"]);
+        assert_eq!(child.running(), ["node/part/loop"]);
+
+        tasks.stop(LONG).await.unwrap();
+
+        assert!(tasks.running().is_empty() && child.is_stopping());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_child_stops_alone() {
+        let tasks = Tasks::new("node");
+        let child = tasks.child("part");
+        let (keep, token) = (tasks.token(), child.token());
+        tasks.spawn("keep", async move { keep.cancelled().await });
+        child.spawn("end", async move { token.cancelled().await });
+
+        child.stop(LONG).await.unwrap();
+
+        assert!(!tasks.is_stopping());
+        assert_eq!(tasks.running(), ["node/keep"]);
+        tasks.stop(LONG).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_below_stops_the_tree_and_the_first_is_reported() {
+        let tasks = Tasks::new("node");
+        let token = tasks.token();
+        tasks.spawn("late", async move {
+            token.cancelled().await;
+            Err::<(), _>("also bad")
+        });
+        tasks
+            .child("part")
+            .spawn("first", async { Err::<(), _>("bad") });
+
+        let failure = tasks.join().await.unwrap_err();
+
+        assert_eq!(
+            failure.to_string(),
+            "task failed task=node/part/first reason=bad"
+        );
+        assert_eq!(tasks.stop(LONG).await, Err(StopError::Failed(failure)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_stops_the_tree_and_keeps_its_text() {
+        let tasks = Tasks::new("node");
+        let count = 3;
+        tasks.spawn("broken", async move { panic!("count={count}") });
+
+        let failure = tasks.join().await.unwrap_err();
+
+        assert!(failure.panicked);
+        assert_eq!(
+            (failure.task.as_str(), failure.reason.as_str()),
+            ("node/broken", "count=3")
+        );
+        assert!(tasks.is_stopping());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_past_its_deadline_names_who_still_runs() {
+        let tasks = Tasks::new("node");
+        tasks.spawn("stuck", std::future::pending::<()>());
+
+        let error = tasks.stop(Duration::from_secs(5)).await.unwrap_err();
+
+        assert_eq!(
+            error,
+            StopError::Overdue {
+                running: vec!["node/stuck".to_owned()]
+            }
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_spawned_during_the_stop_is_waited_for() {
+        let tasks = Tasks::new("node");
+        let (inner, token) = (tasks.clone(), tasks.token());
+        tasks.spawn("outer", async move {
+            token.cancelled().await;
+            inner.spawn("last", tokio::time::sleep(Duration::from_secs(3)));
+        });
+        let before = tokio::time::Instant::now();
+
+        tasks.stop(LONG).await.unwrap();
+
+        assert!(before.elapsed() >= Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_from_outside_counts() {
+        let tasks = Tasks::new("node");
+        tasks.fail("signal", "told so");
+        assert_eq!(tasks.join().await.unwrap_err().task, "node/signal");
     }
 }
