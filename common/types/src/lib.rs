@@ -4,6 +4,7 @@
 //! Everything here is a plain value: no IO, no clock, no randomness, no async. A value that exists is valid: text
 //! from outside is parsed once, at the edge, and trusted inside.
 
+pub mod batch;
 pub mod chain;
 pub mod cluster;
 pub mod command;
