@@ -107,8 +107,14 @@ pub enum ConfigError {
         /// The value that bounds it.
         bound: &'static str,
     },
+    /// More positions than one record of the state log can hold.
+    #[error("must be at most 10000 field=recent_batches value={value}")]
+    Recent {
+        /// The value.
+        value: usize,
+    },
     /// A state entry is larger than an entry can be, or too small for its longest record.
-    #[error("must be between 64KiB and 8MiB field=state_entry_bytes value={value}")]
+    #[error("must be between 64KiB and 4MiB field=state_entry_bytes value={value}")]
     StateEntry {
         /// The value.
         value: ByteSize,
@@ -182,8 +188,14 @@ impl Config {
         if let Some((_, field, bound)) = bounded.into_iter().find(|(wrong, _, _)| *wrong) {
             return Err(ConfigError::Above { field, bound });
         }
+        // A producer's record has them all, and a record is never cut.
+        if self.recent_batches > 10_000 {
+            return Err(ConfigError::Recent {
+                value: self.recent_batches,
+            });
+        }
         let entry = self.state_entry_bytes;
-        if entry < ByteSize::kib(64) || entry > ByteSize::mib(8) {
+        if entry < ByteSize::kib(64) || entry > ByteSize::mib(4) {
             return Err(ConfigError::StateEntry { value: entry });
         }
         Ok(())

@@ -225,8 +225,8 @@ pub struct Delivery {
 /// A part of a request that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RangeProblem {
-    /// The messages.
-    pub range: OffsetRange,
+    /// The messages; none for the whole request.
+    pub range: Option<OffsetRange>,
     /// Why.
     pub problem: Problem,
 }

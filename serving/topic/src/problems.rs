@@ -1,7 +1,13 @@
 //! The problems a shard tells its clients, worded in one place.
 
 use std::time::Duration;
-use types::{Offset, Problem, ProducerEpoch, ProducerName, Reason, SequenceId, SubscriptionId};
+
+use types::topic::SubscriptionMode;
+use types::{
+    ConsumerName, Offset, Problem, ProducerEpoch, ProducerName, Reason, SequenceId, SubscriptionId,
+    SubscriptionName,
+};
+
 
 pub(crate) fn limit(what: &'static str, limit: impl std::fmt::Display) -> Problem {
     Problem::new(
@@ -60,6 +66,10 @@ pub(crate) fn before_ready() -> Problem {
     )
 }
 
+pub(crate) fn after_close() -> Problem {
+    Problem::new(Reason::BadFrame, "a frame came after the one that closes the stream")
+}
+
 pub(crate) fn wrong_stream(expected: &'static str) -> Problem {
     Problem::new(
         Reason::BadFrame,
@@ -72,6 +82,38 @@ pub(crate) fn no_subscription(id: SubscriptionId) -> Problem {
         Reason::SubscriptionNotFound,
         format!("no such subscription subscription={id}"),
     )
+}
+
+pub(crate) fn wrong_mode(
+    name: &SubscriptionName,
+    mode: SubscriptionMode,
+    asked: SubscriptionMode,
+) -> Problem {
+    let (mode, asked) = (mode_text(mode), mode_text(asked));
+    Problem::new(
+        Reason::WrongMode,
+        format!("the subscription has another mode mode={mode} asked={asked}"),
+    )
+    .with_resource(name)
+    .with_field("mode")
+    .with("mode", mode)
+}
+
+const fn mode_text(mode: SubscriptionMode) -> &'static str {
+    match mode {
+        SubscriptionMode::Exclusive => "EXCLUSIVE",
+        SubscriptionMode::Shared => "SHARED",
+    }
+}
+
+pub(crate) fn exclusive_held(name: &SubscriptionName, holder: Option<&ConsumerName>) -> Problem {
+    let holder = holder.map_or("", ConsumerName::as_str);
+    Problem::new(
+        Reason::ExclusiveHeld,
+        format!("another consumer has the subscription holder={holder:?}"),
+    )
+    .with_resource(name)
+    .with("holder", holder)
 }
 
 pub(crate) fn out_of_range(end: Offset) -> Problem {

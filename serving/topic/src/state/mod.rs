@@ -1,18 +1,14 @@
-//! The state log.
+//! The state log: what the owner must not forget.
+//!
+//! `format.rs` has the bytes, `folded.rs` reads them back, `log.rs` writes them: one write at a time, each with all
+//! that gathered meanwhile. The first write of an owner, and the first one after the log rolled, is a snapshot of
+//! everything, so that each ledger is a place to begin from.
 
-use crate::FormatError;
+mod folded;
+pub(crate) mod format;
+mod log;
 
-/// Finds out whether a state ledger holds a complete snapshot, so that a replay may begin with its first entry.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct SnapshotFinder {}
-
-impl SnapshotFinder {
-    /// Takes one entry of the ledger, in order from its first. Tells whether a complete snapshot was seen.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError`] when the entry cannot be read.
-    pub fn feed(&mut self, _payload: &[u8]) -> Result<bool, FormatError> {
-        Ok(false)
-    }
-}
+pub use folded::SnapshotFinder;
+pub(crate) use folded::{Folded, State};
+pub(crate) use format::CursorKey;
+pub(crate) use log::{SnapshotSource, StateLog, Waiter};
