@@ -8,28 +8,28 @@ use crate::{Problem, Reason};
 
 /// How large a batch and its messages may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchLimits {
+pub struct Limits {
     /// Most bytes of one encoded message.
-    pub message_bytes: usize,
+    pub message_bytes_max: usize,
     /// Most bytes of the encoded batch.
-    pub batch_bytes: usize,
+    pub batch_bytes_max: usize,
     /// Most messages.
-    pub messages: u32,
+    pub messages_max: u32,
 }
 
-impl Default for BatchLimits {
+impl Default for Limits {
     fn default() -> Self {
         Self {
-            message_bytes: 5 << 20,
-            batch_bytes: 8 << 20,
-            messages: 1 << 16,
+            message_bytes_max: 5 << 20,
+            batch_bytes_max: 8 << 20,
+            messages_max: 1 << 16,
         }
     }
 }
 
 /// What a pass over a batch finds out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchFacts {
+pub struct Facts {
     /// How many messages, one or more.
     pub count: u32,
     /// Bytes of the largest encoded message.
@@ -112,30 +112,32 @@ pub enum BatchError {
 }
 
 impl BatchError {
-    /// The refusal as it goes to the producer.
-    pub fn problem(&self) -> Problem {
+    /// The refusal as it goes to the producer; `field` is where the batch is in its request.
+    pub fn problem(&self, field: &str) -> Problem {
         let message = self.to_string();
         match *self {
-            Self::Empty => Problem::new(Reason::BadField, message).with_field("batch.messages"),
+            Self::Empty => {
+                Problem::new(Reason::BadField, message).with_field(format!("{field}.messages"))
+            }
             Self::Malformed {
                 message: index, at, ..
             } => Problem::new(Reason::MalformedBatch, message)
-                .with_field(format!("batch.messages[{index}]"))
+                .with_field(format!("{field}.messages[{index}]"))
                 .with("byte", at),
             Self::MessageTooLarge {
                 message: index,
                 bytes,
                 max,
             } => Problem::new(Reason::MessageTooLarge, message)
-                .with_field(format!("batch.messages[{index}]"))
+                .with_field(format!("{field}.messages[{index}]"))
                 .with("bytes", bytes)
                 .with("max_bytes", max),
             Self::BatchTooLarge { bytes, max } => Problem::new(Reason::MessageTooLarge, message)
-                .with_field("batch")
+                .with_field(field)
                 .with("bytes", bytes)
                 .with("max_bytes", max),
             Self::TooManyMessages { max } => Problem::new(Reason::MessageTooLarge, message)
-                .with_field("batch.messages")
+                .with_field(format!("{field}.messages"))
                 .with("max_messages", max),
         }
     }
@@ -146,14 +148,14 @@ impl BatchError {
 /// # Errors
 ///
 /// The first fault; the producer changes the batch. Nothing of a refused batch may be used.
-pub fn check(batch: &[u8], limits: &BatchLimits) -> Result<BatchFacts, BatchError> {
-    if batch.len() > limits.batch_bytes {
+pub fn check(batch: &[u8], limits: &Limits) -> Result<Facts, BatchError> {
+    if batch.len() > limits.batch_bytes_max {
         return Err(BatchError::BatchTooLarge {
             bytes: batch.len(),
-            max: limits.batch_bytes,
+            max: limits.batch_bytes_max,
         });
     }
-    let mut facts = BatchFacts {
+    let mut facts = Facts {
         count: 0,
         largest: 0,
     };
@@ -165,16 +167,16 @@ pub fn check(batch: &[u8], limits: &BatchLimits) -> Result<BatchFacts, BatchErro
             what,
         };
         let message = next_message(&mut reader).map_err(malformed)?;
-        if facts.count == limits.messages {
+        if facts.count == limits.messages_max {
             return Err(BatchError::TooManyMessages {
-                max: limits.messages,
+                max: limits.messages_max,
             });
         }
-        if message.len() > limits.message_bytes {
+        if message.len() > limits.message_bytes_max {
             return Err(BatchError::MessageTooLarge {
                 message: facts.count,
                 bytes: message.len(),
-                max: limits.message_bytes,
+                max: limits.message_bytes_max,
             });
         }
         facts.largest = facts.largest.max(message.len());

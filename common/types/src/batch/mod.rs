@@ -24,7 +24,7 @@ mod tests;
 mod wire;
 mod write;
 
-pub use check::{BatchError, BatchFacts, BatchLimits, Malformed, check};
+pub use check::{BatchError, Facts, Limits, Malformed, check};
 pub use cut::{Record, Records, cut, records};
 pub use write::MessageParts;
 

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use super::*;
 use crate::{Reason, WallTime};
 
-fn limits() -> BatchLimits {
-    BatchLimits::default()
+fn limits() -> Limits {
+    Limits::default()
 }
 
 fn batch_of(payloads: &[&[u8]]) -> Bytes {
@@ -72,7 +72,7 @@ fn what_the_client_writes_passes() {
     );
     assert_eq!(
         check(&batch_of(&[b""]), &limits()).unwrap(),
-        BatchFacts {
+        Facts {
             count: 1,
             largest: 0
         }
@@ -83,7 +83,7 @@ fn what_the_client_writes_passes() {
 fn an_empty_batch_is_refused() {
     assert_eq!(check(&[], &limits()), Err(BatchError::Empty));
     assert_eq!(
-        BatchError::Empty.problem().field.as_deref(),
+        BatchError::Empty.problem("batch").field.as_deref(),
         Some("batch.messages")
     );
 }
@@ -92,16 +92,16 @@ fn an_empty_batch_is_refused() {
 fn limits_hold_to_the_byte() {
     let batch = batch_of(&[&[7; 300], b"x"]);
     let message = records(&batch).next().unwrap().message.len();
-    let exact = BatchLimits {
-        message_bytes: message,
-        batch_bytes: batch.len(),
-        messages: 2,
+    let exact = Limits {
+        message_bytes_max: message,
+        batch_bytes_max: batch.len(),
+        messages_max: 2,
     };
     assert!(check(&batch, &exact).is_ok());
-    let refused = |limits: BatchLimits| check(&batch, &limits).unwrap_err();
+    let refused = |limits: Limits| check(&batch, &limits).unwrap_err();
     assert_eq!(
-        refused(BatchLimits {
-            message_bytes: message - 1,
+        refused(Limits {
+            message_bytes_max: message - 1,
             ..exact
         }),
         BatchError::MessageTooLarge {
@@ -111,8 +111,8 @@ fn limits_hold_to_the_byte() {
         }
     );
     assert_eq!(
-        refused(BatchLimits {
-            batch_bytes: batch.len() - 1,
+        refused(Limits {
+            batch_bytes_max: batch.len() - 1,
             ..exact
         }),
         BatchError::BatchTooLarge {
@@ -120,12 +120,12 @@ fn limits_hold_to_the_byte() {
             max: batch.len() - 1
         }
     );
-    let many = refused(BatchLimits {
-        messages: 1,
+    let many = refused(Limits {
+        messages_max: 1,
         ..exact
     });
     assert_eq!(many, BatchError::TooManyMessages { max: 1 });
-    assert_eq!(many.problem().reason, Reason::MessageTooLarge);
+    assert_eq!(many.problem("batch").reason, Reason::MessageTooLarge);
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_fault_names_its_message_and_its_byte() {
             what: Malformed::NotUtf8
         }
     );
-    let problem = error.problem();
+    let problem = error.problem("batch");
     assert_eq!(problem.reason, Reason::MalformedBatch);
     assert_eq!(problem.field.as_deref(), Some("batch.messages[1]"));
 }
