@@ -96,6 +96,9 @@ pub enum Request {
     },
     /// A stream of either kind ended, by its client's word or because its connection broke. Not answered.
     CloseStream(StreamId),
+    /// A client sends nothing more and waits for what is in flight. Answered with [`Told::Finished`] behind the last
+    /// receipt or result.
+    FinishStream(StreamId),
     /// Meta has numbered a subscription: make its first cursor durable. Answered with [`ShardEffect::CursorDurable`] or
     /// [`ShardEffect::CursorRefused`].
     CreateCursor(SubscriptionRecord),
@@ -126,6 +129,7 @@ impl Request {
             Self::Publish(publish) => Some(publish.stream),
             Self::PublishOnce { stream, .. }
             | Self::CloseStream(stream)
+            | Self::FinishStream(stream)
             | Self::Permits { stream, .. } => Some(*stream),
             Self::CreateCursor(_) => None,
             Self::OpenConsumer(open) => Some(open.stream),
@@ -151,6 +155,7 @@ impl From<Request> for topic::Event {
                 body,
             },
             Request::CloseStream(stream) => Self::CloseStream { stream },
+            Request::FinishStream(stream) => Self::FinishStream { stream },
             Request::CreateCursor(subscription) => Self::CreateCursor { subscription },
             Request::OpenConsumer(open) => Self::OpenConsumer(open),
             Request::Permits {
@@ -268,6 +273,8 @@ pub enum Told {
     Heartbeat(Heartbeat),
     /// One request is refused; the stream goes on.
     Refused(Problem),
+    /// A stream that was to finish has nothing left to be answered: it is over, without an error.
+    Finished,
     /// The stream is over.
     Ended(Problem),
 }

@@ -1,16 +1,44 @@
 //! One shard served: the owner of its ledgers, the topic its users see, its replay and its reads, as one machine.
 //!
-//! [`Shard`] is synchronous and pure: no task, no clock, no channel. The production task ([`super::task`]) and the
-//! simulator drive exactly this. One value is one attempt to serve; it ends with [`ShardEffect::Over`].
+//! [`Shard`] is synchronous and pure: no task, no clock, no channel. The production task and the simulator drive exactly
+//! this. One value is one attempt to serve; it ends with [`ShardEffect::Over`].
+//!
+//! | phase | what happens |
+//! |---|---|
+//! | claiming | `ledger::Owner` claims the shard, finds the ends of both tails and closes them |
+//! | replaying | `replay` folds the state log, the headers of the message log and meta's list into a topic |
+//! | serving | `serving` passes the topic's appends to the owner and the owner's confirmations back, and reads |
+//! | over | nothing: every stream was told |
+//!
+//! What asks for something before the shard serves waits in `waiting`, bounded in number and time.
 
+mod chain;
 mod config;
 mod event;
+mod reads;
+mod replay;
+mod runs;
+mod serving;
+mod sources;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod waiting;
 
 pub use config::{ShardConfig, ShardConfigError};
 pub use event::{Ended, QueryId, Request, ShardEffect, ShardEvent, Told};
 
-use topic::TopicStats;
-use types::{Epoch, MonoTime, Problem, SessionId, ShardId, TopicName, WallTime};
+use ledger::{Outcome, Over, Owner, Stuck};
+use topic::{OpeningError, Position, TopicStats};
+use types::chain::ShardView;
+use types::command::{Answer, Query};
+use types::{Epoch, MonoTime, Problem, Reason, SessionId, ShardId, TopicName, WallTime};
+
+use chain::MessageChain;
+use replay::{Replay, Shelf};
+use serving::{Around, Serving};
+use sources::{Purpose, Sources, Step};
+use waiting::{Waiting, refuse};
 
 /// How far a shard is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,41 +78,608 @@ pub struct ShardSetup {
 #[derive(Debug, Clone)]
 pub struct Shard {
     setup: ShardSetup,
+    owner: Owner,
+    owner_effects: Vec<ledger::Effect>,
+    sources: Sources,
+    phase: Phase,
+    waiting: Waiting,
+    /// What the owner waits for while it recovers.
+    stuck: Option<String>,
+    is_lease_certain: bool,
+    is_record_stale: bool,
+    is_releasing: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Phase {
+    Claiming,
+    Replaying(Box<Replay>, MessageChain),
+    Serving(Box<Serving>),
+    Over(Problem),
 }
 
 impl Shard {
     /// A shard to be: nothing happens before [`ShardEvent::Open`].
     pub fn new(setup: ShardSetup) -> Self {
-        Self { setup }
+        let owner = Owner::new(
+            setup.shard,
+            setup.session,
+            setup.seed,
+            setup.config.ledger,
+        );
+        Self {
+            setup,
+            owner,
+            owner_effects: Vec::new(),
+            sources: Sources::default(),
+            phase: Phase::Claiming,
+            waiting: Waiting::default(),
+            stuck: None,
+            is_lease_certain: true,
+            is_record_stale: false,
+            is_releasing: false,
+        }
     }
 
     /// Takes an event and adds what is to be done to `effects`.
+    ///
+    /// # Panics
+    ///
+    /// When [`ShardEvent::Open`] comes a second time.
     pub fn handle(
         &mut self,
-        _now: MonoTime,
-        _wall: WallTime,
-        _event: ShardEvent,
-        _effects: &mut Vec<ShardEffect>,
+        now: MonoTime,
+        wall: WallTime,
+        event: ShardEvent,
+        effects: &mut Vec<ShardEffect>,
     ) {
+        let step = &mut Step { now, wall, effects };
+        if let Phase::Over(problem) = &self.phase {
+            if let ShardEvent::Request(request) = event {
+                refuse(step, request, problem);
+            }
+            return;
+        }
+        match event {
+            ShardEvent::Open => self.owner(step, ledger::Event::Claim),
+            ShardEvent::Request(request) => self.request(step, request),
+            ShardEvent::Candidates(candidates) => {
+                self.owner(step, ledger::Event::Candidates(candidates));
+            }
+            ShardEvent::Answer { bookie, answer } => {
+                self.owner(step, ledger::Event::Answer { bookie, answer });
+            }
+            ShardEvent::Run {
+                tag,
+                items,
+                is_last,
+            } => self.sources.items(step, (tag, items, is_last)),
+            ShardEvent::Connected(bookie) => {
+                self.sources.connected(bookie, true);
+                self.owner(step, ledger::Event::Connected(bookie));
+            }
+            ShardEvent::Lost(bookie) => {
+                self.sources.connected(bookie, false);
+                self.owner(step, ledger::Event::Lost(bookie));
+            }
+            ShardEvent::Outcome { command, outcome } => {
+                self.keep_tails(&outcome);
+                self.owner(step, ledger::Event::Outcome { command, outcome });
+            }
+            ShardEvent::Queried { query, result } => self.queried(step, query, result),
+            ShardEvent::RecordChanged => self.record_changed(step),
+            ShardEvent::LeaseCertain(is_certain) => self.lease(step, is_certain),
+            ShardEvent::Release => self.release(step),
+            ShardEvent::Deadline => self.expire(step),
+        }
+        self.settle(step);
     }
 
     /// When to call again with [`ShardEvent::Deadline`].
     pub fn deadline(&self) -> Option<MonoTime> {
-        None
+        let phase = match &self.phase {
+            Phase::Over(_) => return None,
+            Phase::Claiming => None,
+            Phase::Replaying(replay, _) => replay.deadline(),
+            Phase::Serving(serving) => serving.deadline(),
+        };
+        let waiting = self.waiting.deadline(self.setup.config.open_patience);
+        [self.owner.deadline(), self.sources.deadline(), waiting, phase]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// How far it is.
     pub fn status(&self) -> Status {
-        Status::Opening { waits_for: None }
+        match &self.phase {
+            Phase::Over(problem) => Status::Over(problem.clone()),
+            _ if self.is_releasing => Status::Releasing,
+            Phase::Claiming | Phase::Replaying(..) => Status::Opening {
+                waits_for: self.waits_for(),
+            },
+            Phase::Serving(_) => Status::Serving {
+                epoch: self.epoch().expect("an owner that serves has an epoch"),
+            },
+        }
+    }
+
+    /// The owner's epoch, once the claim is committed.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.owner.epoch()
     }
 
     /// How the topic stands; none unless it serves.
     pub fn stats(&self) -> Option<TopicStats> {
-        None
+        match &self.phase {
+            Phase::Serving(serving) => Some(serving.topic().stats()),
+            Phase::Claiming | Phase::Replaying(..) | Phase::Over(_) => None,
+        }
     }
 
     /// What it was made of.
-    pub fn setup(&self) -> &ShardSetup {
+    pub const fn setup(&self) -> &ShardSetup {
         &self.setup
+    }
+
+    /// The owner of its ledgers, for observers.
+    pub const fn owned(&self) -> &Owner {
+        &self.owner
+    }
+
+    fn owner(&mut self, step: &Step<'_>, event: ledger::Event) {
+        self.owner.handle(step.now, event, &mut self.owner_effects);
+    }
+
+    /// What is waited for, when it takes longer than usual.
+    fn waits_for(&self) -> Option<String> {
+        match &self.phase {
+            Phase::Replaying(replay, _) => replay.waits_for().cloned(),
+            Phase::Claiming => self.stuck.clone(),
+            Phase::Serving(_) | Phase::Over(_) => None,
+        }
+    }
+
+    /// What a request is told that cannot wait any longer.
+    fn opening(&self) -> Problem {
+        let shard = self.setup.shard;
+        let problem = Problem::new(Reason::ShardOpening, "");
+        let problem = problem
+            .with("shard", shard.get())
+            .retry_after(self.setup.config.retry_after);
+        let (message, problem) = match self.waits_for() {
+            Some(what) => (
+                format!("the shard is being opened, it waits: {what}"),
+                problem.with("waits_for", what),
+            ),
+            None => (
+                "the shard is being opened, try again".to_owned(),
+                problem,
+            ),
+        };
+        Problem { message, ..problem }
+    }
+
+    fn request(&mut self, step: &mut Step<'_>, request: Request) {
+        if let Phase::Serving(serving) = &mut self.phase {
+            return serving.event(step, request.into());
+        }
+        let most = self.setup.config.waiting_max;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.push(step, most, request, || self.opening());
+        self.waiting = waiting;
+    }
+
+    /// Ledgers' records come for nothing with the shard's own.
+    fn keep_tails(&mut self, outcome: &Outcome) {
+        if let Outcome::Committed(view) | Outcome::Conflict(view) = outcome {
+            for tail in &view.tails {
+                self.sources.keep(tail);
+            }
+        }
+    }
+
+    fn record_changed(&mut self, step: &mut Step<'_>) {
+        if self.sources.asks(&Purpose::Record) {
+            // The answer under way may be older than the change.
+            self.is_record_stale = true;
+        } else {
+            let query = Query::Shard(self.setup.shard);
+            self.sources.query(step, query, Purpose::Record);
+        }
+    }
+
+    fn queried(
+        &mut self,
+        step: &mut Step<'_>,
+        query: QueryId,
+        result: Result<Answer, Problem>,
+    ) {
+        match (self.sources.answered(query), result) {
+            (Some(Purpose::Record), result) => {
+                if let Ok(Answer::Shard(Some(view), _)) = result {
+                    self.owner(step, ledger::Event::Record(Box::new(view)));
+                }
+                if std::mem::take(&mut self.is_record_stale) {
+                    self.record_changed(step);
+                }
+            }
+            (Some(Purpose::Subscriptions), Ok(Answer::Subscriptions(page))) => {
+                if let Phase::Replaying(replay, _) = &mut self.phase {
+                    replay.subscriptions(step, &mut self.sources, page);
+                }
+            }
+            (Some(Purpose::Ledgers(asked)), Ok(Answer::Ledgers(records))) => {
+                for record in &records {
+                    self.sources.keep(record);
+                }
+                if records.len() < asked.len() {
+                    let text = "a ledger of the chain has no record";
+                    self.records_missed(step, &asked, Problem::new(Reason::Internal, text));
+                }
+                self.records_came(step);
+            }
+            (Some(Purpose::Ledgers(asked)), Err(problem)) => {
+                self.records_missed(step, &asked, problem);
+            }
+            (Some(Purpose::Subscriptions), Err(problem)) => self.hindered(step, &problem),
+            // An answer of another kind than the question's is meta's defect; asking again shows whether it lasts.
+            (Some(Purpose::Subscriptions | Purpose::Ledgers(_)), Ok(_)) => {
+                let text = "meta gave an answer of another kind";
+                self.hindered(step, &Problem::new(Reason::Internal, text));
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn hindered(&mut self, step: &Step<'_>, problem: &Problem) {
+        if let Phase::Replaying(replay, _) = &mut self.phase {
+            replay.hindered(step.now, format!("meta did not answer: {problem}"));
+        }
+    }
+
+    fn records_came(&mut self, step: &mut Step<'_>) {
+        match &mut self.phase {
+            Phase::Replaying(replay, chain) => {
+                let config = &self.setup.config;
+                let sources = &mut self.sources;
+                let mut shelf = Shelf {
+                    config,
+                    chain,
+                    sources,
+                };
+                let advanced = replay.advance(step, &mut shelf);
+                self.check(step, advanced);
+            }
+            Phase::Serving(serving) => {
+                let mut around = Around {
+                    config: &self.setup.config,
+                    sources: &mut self.sources,
+                    owner: &mut self.owner,
+                    owner_effects: &mut self.owner_effects,
+                };
+                serving.records(step, &mut around, Ok(()));
+            }
+            Phase::Claiming | Phase::Over(_) => {}
+        }
+    }
+
+    fn records_missed(
+        &mut self,
+        step: &mut Step<'_>,
+        asked: &[types::LedgerId],
+        problem: Problem,
+    ) {
+        self.sources.missed(asked);
+        self.hindered(step, &problem);
+        if let Phase::Serving(serving) = &mut self.phase {
+            let mut around = Around {
+                config: &self.setup.config,
+                sources: &mut self.sources,
+                owner: &mut self.owner,
+                owner_effects: &mut self.owner_effects,
+            };
+            serving.records(step, &mut around, Err((asked, problem)));
+        }
+    }
+
+    fn lease(&mut self, step: &Step<'_>, is_certain: bool) {
+        self.is_lease_certain = is_certain;
+        if let Phase::Serving(serving) = &mut self.phase {
+            serving.lease(step, is_certain);
+        }
+    }
+
+    fn release(&mut self, step: &mut Step<'_>) {
+        self.is_releasing = true;
+        let text = "the node gives the shard up, ask another";
+        let problem = Problem::new(Reason::NotOwner, text);
+        let problem = problem.retry_after(std::time::Duration::ZERO);
+        self.waiting.refuse_all(step, &problem);
+        if let Phase::Serving(serving) = &mut self.phase {
+            serving.release(step, problem);
+        }
+        // What the topic has appended goes first.
+        self.settle(step);
+        self.owner(step, ledger::Event::Release);
+    }
+
+    fn expire(&mut self, step: &mut Step<'_>) {
+        if self.owner.deadline().is_some_and(|at| at <= step.now) {
+            self.owner(step, ledger::Event::Deadline);
+        }
+        if self.sources.deadline().is_some_and(|at| at <= step.now) {
+            self.sources.expire(step);
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let patience = self.setup.config.open_patience;
+        waiting.expire(step, patience, || self.opening());
+        self.waiting = waiting;
+        match &mut self.phase {
+            Phase::Replaying(replay, chain) => {
+                let mut shelf = Shelf {
+                    config: &self.setup.config,
+                    chain,
+                    sources: &mut self.sources,
+                };
+                let expired = replay.expire(step, &mut shelf);
+                self.check(step, expired);
+            }
+            Phase::Serving(serving) => {
+                let mut around = Around {
+                    config: &self.setup.config,
+                    sources: &mut self.sources,
+                    owner: &mut self.owner,
+                    owner_effects: &mut self.owner_effects,
+                };
+                serving.expire(step, &mut around);
+            }
+            Phase::Claiming | Phase::Over(_) => {}
+        }
+    }
+
+    /// Performs what the parts want of each other until nothing is left but what the shell has to do.
+    fn settle(&mut self, step: &mut Step<'_>) {
+        loop {
+            let mut has_worked = false;
+            if !self.owner_effects.is_empty() {
+                has_worked = true;
+                let mut effects = std::mem::take(&mut self.owner_effects);
+                for effect in effects.drain(..) {
+                    self.perform(step, effect);
+                }
+                if self.owner_effects.is_empty() {
+                    self.owner_effects = effects; // Keeps its memory.
+                }
+            }
+            for (run, output) in self.sources.take_outputs() {
+                has_worked = true;
+                self.output(step, run, output);
+            }
+            has_worked |= self.finish_replay(step);
+            if let Phase::Serving(serving) = &mut self.phase {
+                let mut around = Around {
+                    config: &self.setup.config,
+                    sources: &mut self.sources,
+                    owner: &mut self.owner,
+                    owner_effects: &mut self.owner_effects,
+                };
+                has_worked |= serving.perform(step, &mut around);
+            }
+            if !has_worked {
+                return;
+            }
+        }
+    }
+
+    /// Something became of a run.
+    fn output(&mut self, step: &mut Step<'_>, run: runs::RunId, output: runs::RunOutput) {
+        match &mut self.phase {
+            Phase::Replaying(replay, chain) => {
+                let mut shelf = Shelf {
+                    config: &self.setup.config,
+                    chain,
+                    sources: &mut self.sources,
+                };
+                let taken = replay.output(step, &mut shelf, run, output);
+                self.check(step, taken);
+            }
+            Phase::Serving(serving) => {
+                let mut around = Around {
+                    config: &self.setup.config,
+                    sources: &mut self.sources,
+                    owner: &mut self.owner,
+                    owner_effects: &mut self.owner_effects,
+                };
+                serving.output(step, &mut around, run, output);
+            }
+            Phase::Claiming | Phase::Over(_) => {}
+        }
+    }
+
+    /// Performs one effect of the owner.
+    fn perform(&mut self, step: &mut Step<'_>, effect: ledger::Effect) {
+        match effect {
+            ledger::Effect::Send { bookie, request } => {
+                step.effects.push(ShardEffect::Send { bookie, request });
+            }
+            ledger::Effect::Claim(claim) => step.effects.push(ShardEffect::Claim(claim)),
+            ledger::Effect::Command(command) => step.effects.push(ShardEffect::Command(command)),
+            ledger::Effect::Opened(view) => self.opened(step, *view),
+            ledger::Effect::Confirmed {
+                log,
+                token,
+                ledger,
+                entry,
+                next_offset,
+            } => {
+                let at = (Position { ledger, entry }, next_offset);
+                self.serving(|serving, around| serving.confirmed(step, around, log, token, at));
+            }
+            ledger::Effect::Closed { log, ledger, end } => {
+                self.serving(|serving, _| serving.closed(log, ledger, end));
+            }
+            ledger::Effect::Extended {
+                log,
+                ledger,
+                first_offset,
+            } => {
+                let new = (&ledger, first_offset);
+                self.serving(|serving, around| serving.extended(step, around, log, new));
+            }
+            ledger::Effect::Stuck(stuck) => self.stuck(step, stuck),
+            ledger::Effect::Mismatch {
+                bookie,
+                ledger,
+                entry,
+            } => step.effects.push(ShardEffect::Mismatch {
+                bookie,
+                ledger,
+                entry,
+            }),
+            ledger::Effect::Over(over) => {
+                let problem = over_problem(over);
+                self.end(step, Ended::Owner(over), problem);
+            }
+        }
+    }
+
+    fn serving(&mut self, act: impl FnOnce(&mut Serving, &mut Around<'_>)) {
+        if let Phase::Serving(serving) = &mut self.phase {
+            let mut around = Around {
+                config: &self.setup.config,
+                sources: &mut self.sources,
+                owner: &mut self.owner,
+                owner_effects: &mut self.owner_effects,
+            };
+            act(serving, &mut around);
+        }
+    }
+
+    fn stuck(&mut self, step: &mut Step<'_>, stuck: Stuck) {
+        if let Stuck::TooFewBookies {
+            log: types::chain::LogKind::Message,
+        } = stuck
+        {
+            self.serving(|serving, _| serving.short_of_bookies(step));
+        }
+        self.stuck = Some(words(&stuck));
+        step.effects.push(ShardEffect::Stuck(stuck));
+    }
+
+    /// Both logs are recovered and closed: replays them.
+    fn opened(&mut self, step: &mut Step<'_>, view: ShardView) {
+        self.stuck = None;
+        let mut chain = MessageChain::new(&view.record.message);
+        let mut shelf = Shelf {
+            config: &self.setup.config,
+            chain: &mut chain,
+            sources: &mut self.sources,
+        };
+        let mut replay = Replay::start(step, &mut shelf, self.setup.topic.clone(), view);
+        let advanced = replay.advance(step, &mut shelf);
+        self.phase = Phase::Replaying(Box::new(replay), chain);
+        self.check(step, advanced);
+    }
+
+    /// Begins to serve when everything was replayed.
+    fn finish_replay(&mut self, step: &mut Step<'_>) -> bool {
+        let is_done = |phase: &Phase| matches!(phase, Phase::Replaying(r, _) if r.is_done());
+        if !is_done(&self.phase) {
+            return false;
+        }
+        let Phase::Replaying(replay, chain) = std::mem::replace(&mut self.phase, Phase::Claiming)
+        else {
+            return false;
+        };
+        let first_offset = chain.first_offset();
+        let (topic, notes) = match replay.finish(first_offset) {
+            Ok(finished) => finished,
+            Err(error) => {
+                self.check(step, Err::<(), _>(error));
+                return true;
+            }
+        };
+        let mut serving = Serving::new(step.now, topic, chain);
+        if !self.is_lease_certain {
+            serving.lease(step, false);
+        }
+        for request in self.waiting.take() {
+            serving.event(step, request.into());
+        }
+        self.phase = Phase::Serving(Box::new(serving));
+        let epoch = self.epoch().expect("an owner that serves has an epoch");
+        step.effects.push(ShardEffect::Opened { epoch, notes });
+        true
+    }
+
+    /// Ends the shard when what the logs hold cannot be used.
+    fn check<T>(&mut self, step: &mut Step<'_>, replayed: Result<T, OpeningError>) {
+        if let Err(error) = replayed {
+            let problem = replay::unusable(&error);
+            self.end(step, Ended::Unusable(problem.clone()), problem);
+        }
+    }
+
+    fn end(&mut self, step: &mut Step<'_>, ended: Ended, problem: Problem) {
+        self.waiting.refuse_all(step, &problem);
+        if let Phase::Serving(serving) = &mut self.phase {
+            let over = topic::Event::Over {
+                problem: problem.clone(),
+            };
+            serving.event(step, over);
+            let mut around = Around {
+                config: &self.setup.config,
+                sources: &mut self.sources,
+                owner: &mut self.owner,
+                owner_effects: &mut self.owner_effects,
+            };
+            while serving.perform(step, &mut around) {}
+        }
+        self.phase = Phase::Over(problem);
+        self.sources = Sources::default();
+        step.effects.push(ShardEffect::Over(ended));
+    }
+}
+
+/// What clients are told of a shard whose owner is over.
+fn over_problem(over: Over) -> Problem {
+    let (reason, text) = match over {
+        Over::Fenced { .. } | Over::Deposed { .. } => {
+            (Reason::NotOwner, "another node took the shard over")
+        }
+        Over::Released => (Reason::NotOwner, "the node gave the shard up"),
+        Over::ClaimRefused {
+            reason: None | Some(Reason::OwnerAlive),
+        } => (Reason::NotOwner, "another node owns the shard"),
+        Over::ClaimRefused { reason: Some(_) } => {
+            (Reason::Unreachable, "meta did not let the node have the shard")
+        }
+    };
+    let problem = Problem::new(reason, format!("{text}: {over}"));
+    let problem = match over {
+        Over::Fenced { by: epoch, .. } | Over::Deposed { epoch } => {
+            problem.with("epoch", epoch.get())
+        }
+        Over::ClaimRefused { .. } | Over::Released => problem,
+    };
+    problem.retry_after(std::time::Duration::ZERO)
+}
+
+/// What is waited for, in words.
+fn words(stuck: &Stuck) -> String {
+    match stuck {
+        Stuck::Recovery {
+            ledger,
+            waiting_for,
+        } => {
+            format!("the end of a ledger waits for bookies ledger={ledger} bookies={waiting_for:?}")
+        }
+        Stuck::TooFewBookies { log } => {
+            format!("a new ledger waits for bookies that take it log={log:?}")
+        }
+        Stuck::Meta { command, refused } => {
+            format!("meta has not told the outcome of a command command={command} refused={refused:?}")
+        }
     }
 }

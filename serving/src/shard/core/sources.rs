@@ -1,0 +1,185 @@
+//! Where a shard reads from: meta's records of ledgers, and the bookies that hold them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ledger::RunPlan;
+use types::chain::LedgerRecord;
+use types::command::Query;
+use types::storage::RunItem;
+use types::{BookieId, EntryId, LedgerId, MonoTime, WallTime};
+
+use super::config::ShardConfig;
+use super::event::{QueryId, ShardEffect};
+use super::runs::{RunId, RunOutput, Runs};
+
+/// One call of the shard: the time it is, and what it wants done.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    pub(super) now: MonoTime,
+    pub(super) wall: WallTime,
+    pub(super) effects: &'a mut Vec<ShardEffect>,
+}
+
+/// What a query to meta is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The records of these ledgers.
+    Ledgers(Vec<LedgerId>),
+    /// The next page of the topic's subscriptions.
+    Subscriptions,
+    /// The shard's record, for the owner.
+    Record,
+}
+
+/// Which entries to read, and how much of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) ledger: LedgerId,
+    pub(super) first: EntryId,
+    pub(super) last: EntryId,
+    pub(super) max_bytes: u64,
+    pub(super) payload_limit: Option<u32>,
+}
+
+/// The records known, the queries and the runs under way.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sources {
+    runs: Runs,
+    outputs: Vec<(RunId, RunOutput)>,
+    records: BTreeMap<LedgerId, LedgerRecord>,
+    asked: BTreeSet<LedgerId>,
+    queries: BTreeMap<QueryId, Purpose>,
+    next_query: u64,
+    /// Bookies without a connection: asked last.
+    lost: BTreeSet<BookieId>,
+}
+
+impl Sources {
+    /// Asks meta something.
+    pub(super) fn query(&mut self, step: &mut Step<'_>, query: Query, purpose: Purpose) {
+        let id = QueryId(self.next_query);
+        self.next_query += 1;
+        self.queries.insert(id, purpose);
+        step.effects.push(ShardEffect::Query { id, query });
+    }
+
+    /// Whether a query for this is under way.
+    pub(super) fn asks(&self, purpose: &Purpose) -> bool {
+        self.queries.values().any(|asked| asked == purpose)
+    }
+
+    /// A query was answered: what it was for.
+    pub(super) fn answered(&mut self, query: QueryId) -> Option<Purpose> {
+        self.queries.remove(&query)
+    }
+
+    /// Keeps a ledger's record: its ensemble and its creation never change.
+    pub(super) fn keep(&mut self, record: &LedgerRecord) {
+        self.asked.remove(&record.id);
+        self.records
+            .entry(record.id)
+            .or_insert_with(|| record.clone());
+    }
+
+    /// Records that were asked for did not come: ask again at the next need.
+    pub(super) fn missed(&mut self, ledgers: &[LedgerId]) {
+        for ledger in ledgers {
+            self.asked.remove(ledger);
+        }
+    }
+
+    /// Whether a ledger's record is here; asks meta for it otherwise.
+    pub(super) fn has_record(&mut self, step: &mut Step<'_>, ledger: LedgerId) -> bool {
+        self.want_records(step, [ledger]);
+        self.records.contains_key(&ledger)
+    }
+
+    /// Asks meta for the records that are not here, in one query.
+    pub(super) fn want_records(
+        &mut self,
+        step: &mut Step<'_>,
+        ledgers: impl IntoIterator<Item = LedgerId>,
+    ) {
+        let is_new = |id: &LedgerId| !self.records.contains_key(id) && !self.asked.contains(id);
+        let missing: Vec<LedgerId> = ledgers.into_iter().filter(is_new).collect();
+        if missing.is_empty() {
+            return;
+        }
+        self.asked.extend(&missing);
+        let query = Query::Ledgers(missing.clone());
+        self.query(step, query, Purpose::Ledgers(missing));
+    }
+
+    /// Begins to read a run. The ledger's record must be here.
+    pub(super) fn read(
+        &mut self,
+        step: &mut Step<'_>,
+        config: &ShardConfig,
+        span: Span,
+    ) -> RunId {
+        let record = &self.records[&span.ledger];
+        let plan = RunPlan {
+            ledger: span.ledger,
+            created: record.created,
+            ensemble: self.order(record),
+            first: span.first,
+            last: span.last,
+            max_bytes: span.max_bytes,
+            payload_limit: span.payload_limit,
+            speculate_after: config.speculate_after,
+            retry_after: config.retry_after,
+        };
+        self.runs
+            .start(step.now, plan, step.effects, &mut self.outputs)
+    }
+
+    /// Connected bookies first, begun at a place of the ledger's own: readers of one ledger meet at one bookie's cache,
+    /// readers of many spread.
+    fn order(&self, record: &LedgerRecord) -> Vec<BookieId> {
+        let mut order = record.ensemble.clone();
+        if !order.is_empty() {
+            let len = u64::try_from(order.len()).expect("lengths fit 64 bits");
+            let place = record.id.log().get() ^ u64::from(record.id.seq().get());
+            let turn = usize::try_from(place % len).expect("it is below a length");
+            order.rotate_left(turn);
+        }
+        order.sort_by_key(|bookie| self.lost.contains(bookie));
+        order
+    }
+
+    /// Nobody waits for a run any more.
+    pub(super) fn cancel(&mut self, run: RunId) {
+        self.runs.cancel(run);
+    }
+
+    /// Items of an answer came.
+    pub(super) fn items(&mut self, step: &mut Step<'_>, answer: (u64, Vec<RunItem>, bool)) {
+        self.runs
+            .items(step.now, answer, step.effects, &mut self.outputs);
+    }
+
+    /// Takes what became of the runs since the last call.
+    pub(super) fn take_outputs(&mut self) -> Vec<(RunId, RunOutput)> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// A bookie can or cannot be reached.
+    pub(super) fn connected(&mut self, bookie: BookieId, is_connected: bool) {
+        if is_connected {
+            self.lost.remove(&bookie);
+        } else {
+            self.lost.insert(bookie);
+        }
+    }
+
+    /// When to call [`Sources::expire`].
+    pub(super) fn deadline(&self) -> Option<MonoTime> {
+        self.runs.deadline()
+    }
+
+    /// Time has passed.
+    pub(super) fn expire(&mut self, step: &mut Step<'_>) {
+        self.runs
+            .expire(step.now, step.effects, &mut self.outputs);
+    }
+}

@@ -1,0 +1,124 @@
+//! What clients asked for before the shard serves: it waits, bounded in number and in time.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use topic::{Receipt, StreamId};
+use types::{MonoTime, Problem, SequenceId};
+
+use super::event::{Request, ShardEffect, Told};
+use super::sources::Step;
+
+/// The requests that wait, in the order they came.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Waiting {
+    requests: VecDeque<(MonoTime, Request)>,
+    /// Streams that were refused while they waited: what comes on them later is ignored.
+    refused: BTreeSet<StreamId>,
+}
+
+impl Waiting {
+    /// Adds a request, or refuses it when too many wait.
+    pub(super) fn push(
+        &mut self,
+        step: &mut Step<'_>,
+        most: usize,
+        request: Request,
+        problem: impl FnOnce() -> Problem,
+    ) {
+        if let Request::CloseStream(stream) = request {
+            self.requests.retain(|(_, r)| r.stream() != Some(stream));
+            self.refused.remove(&stream);
+            return;
+        }
+        if request.stream().is_some_and(|s| self.refused.contains(&s)) {
+            return;
+        }
+        if self.requests.len() >= most {
+            self.refuse(step, request, &problem());
+        } else {
+            self.requests.push_back((step.now, request));
+        }
+    }
+
+    /// Takes all that waits.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Request> + use<> {
+        let requests = std::mem::take(&mut self.requests);
+        requests.into_iter().map(|(_, request)| request)
+    }
+
+    /// Refuses all that waits.
+    pub(super) fn refuse_all(&mut self, step: &mut Step<'_>, problem: &Problem) {
+        while let Some((_, request)) = self.requests.pop_front() {
+            self.refuse(step, request, problem);
+        }
+    }
+
+    /// When the next one has waited too long.
+    pub(super) fn deadline(&self, patience: Duration) -> Option<MonoTime> {
+        let (since, _) = self.requests.front()?;
+        Some(since.after(patience))
+    }
+
+    /// Refuses what has waited too long.
+    pub(super) fn expire(
+        &mut self,
+        step: &mut Step<'_>,
+        patience: Duration,
+        problem: impl FnOnce() -> Problem,
+    ) {
+        if self.deadline(patience).is_none_or(|at| at > step.now) {
+            return;
+        }
+        let problem = problem();
+        while let Some((since, _)) = self.requests.front()
+            && since.after(patience) <= step.now
+            && let Some((_, request)) = self.requests.pop_front()
+        {
+            self.refuse(step, request, &problem);
+        }
+    }
+
+    fn refuse(&mut self, step: &mut Step<'_>, request: Request, problem: &Problem) {
+        let Some(stream) = request.stream() else {
+            refuse(step, request, problem);
+            return;
+        };
+        // A stream is refused once; what it asked for beside is void.
+        if self.refused.insert(stream) {
+            self.requests.retain(|(_, r)| r.stream() != Some(stream));
+            refuse(step, request, problem);
+        }
+    }
+}
+
+/// Refuses a request that never reached the topic: nothing was stored for it.
+pub(super) fn refuse(step: &mut Step<'_>, request: Request, problem: &Problem) {
+    let (stream, told) = match request {
+        Request::CloseStream(_) => return,
+        Request::CreateCursor(subscription) => {
+            step.effects.push(ShardEffect::CursorRefused {
+                subscription: subscription.id,
+                problem: problem.clone(),
+            });
+            return;
+        }
+        Request::PublishOnce { stream, count, .. } => {
+            let receipt = Receipt {
+                first_sequence: SequenceId::new(0),
+                count,
+                outcome: Err(problem.clone()),
+            };
+            (stream, Told::Receipt(receipt))
+        }
+        Request::OpenProducer(topic::OpenProducer { stream, .. })
+        | Request::Publish(topic::Publish { stream, .. })
+        | Request::OpenConsumer(topic::OpenConsumer { stream, .. })
+        | Request::FinishStream(stream)
+        | Request::Permits { stream, .. }
+        | Request::Ack(topic::Ack { stream, .. })
+        | Request::Nack(topic::Nack { stream, .. })
+        | Request::Extend(topic::Extend { stream, .. }) => (stream, Told::Ended(problem.clone())),
+    };
+    step.effects.push(ShardEffect::Tell { stream, told });
+}
