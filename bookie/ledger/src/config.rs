@@ -11,8 +11,11 @@ pub struct Config {
     pub ledger_bytes_max: ByteSize,
     /// A ledger with so many entries is rolled.
     pub ledger_entries_max: u64,
-    /// A request without an answer is sent again after this; doubles up to `retry_after_max`.
+    /// A request of recovery or to meta without an answer is sent again after this; doubles up to `retry_after_max`.
     pub retry_after: Duration,
+    /// An add is sent again after this on a connection that seems to stand. Rarely needed: what a broken connection
+    /// lost is sent again at once on the next.
+    pub resend_after: Duration,
     /// The longest wait before a request is sent again.
     pub retry_after_max: Duration,
     /// A bookie that owes answers for so long is left behind, while enough others answer.
@@ -49,6 +52,7 @@ impl Default for Config {
             ledger_bytes_max: ByteSize::mib(256),
             ledger_entries_max: 1_000_000,
             retry_after: Duration::from_millis(500),
+            resend_after: Duration::from_secs(3),
             retry_after_max: Duration::from_secs(5),
             straggler_time: Duration::from_secs(5),
             straggler_bytes: ByteSize::mib(16),

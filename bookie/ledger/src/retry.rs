@@ -10,15 +10,17 @@ use crate::config::Config;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Retry {
     at: Option<MonoTime>,
+    first_wait: Duration,
     wait: Duration,
 }
 
 impl Retry {
-    /// Nothing to try yet.
-    pub(crate) const fn idle(config: &Config) -> Self {
+    /// Nothing to try yet; when there is, the first wait is this.
+    pub(crate) const fn idle(first_wait: Duration) -> Self {
         Self {
             at: None,
-            wait: config.retry_after,
+            first_wait,
+            wait: first_wait,
         }
     }
 
@@ -47,18 +49,18 @@ impl Retry {
     /// Waits anew, twice as long as the last time.
     pub(crate) fn back_off(&mut self, now: MonoTime, config: &Config) {
         self.at = Some(now.after(self.wait));
-        self.wait = (self.wait * 2).min(config.retry_after_max);
+        self.wait = (self.wait * 2).min(config.retry_after_max.max(self.first_wait));
     }
 
     /// Waits anew, the shortest time: there was progress.
-    pub(crate) fn restart(&mut self, now: MonoTime, config: &Config) {
-        self.wait = config.retry_after;
+    pub(crate) fn restart(&mut self, now: MonoTime) {
+        self.wait = self.first_wait;
         self.at = Some(now.after(self.wait));
     }
 
     /// Nothing to try any more.
-    pub(crate) fn stop(&mut self, config: &Config) {
-        *self = Self::idle(config);
+    pub(crate) fn stop(&mut self) {
+        *self = Self::idle(self.first_wait);
     }
 }
 

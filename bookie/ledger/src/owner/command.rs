@@ -57,7 +57,7 @@ pub(super) struct InFlight {
 
 impl InFlight {
     fn new(asked: Asked, now: MonoTime, config: &Config) -> Self {
-        let mut retry = Retry::idle(config);
+        let mut retry = Retry::idle(config.retry_after);
         retry.wait_for(now, config.retry_after_max);
         Self {
             asked,

@@ -47,7 +47,7 @@ impl Log {
             queue_bytes: 0,
             is_rolling: false,
             sealed_at: None,
-            shortage: Retry::idle(config),
+            shortage: Retry::idle(config.retry_after),
         }
     }
 

@@ -143,7 +143,7 @@ impl Owner {
             log.shortage.arm(now);
             return None;
         };
-        log.shortage.stop(&self.config);
+        log.shortage.stop();
         Some(ShardChange::Extend {
             log: kind,
             close: log.writer_mut().map(|writer| writer.freeze()),
@@ -173,7 +173,7 @@ impl Owner {
                 log.shortage.back_off(now, &self.config);
                 effects.push(Effect::Stuck(Stuck::TooFewBookies { log: kind }));
             } else {
-                log.shortage.stop(&self.config);
+                log.shortage.stop();
             }
         }
     }

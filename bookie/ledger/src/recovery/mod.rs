@@ -111,7 +111,7 @@ impl Recovery {
             slots: VecDeque::new(),
             is_end_known: false,
             window: 1,
-            retry: Retry::idle(turn.config),
+            retry: Retry::idle(turn.config.retry_after),
         };
         recovery.retry.arm(turn.now);
         for place in 0..recovery.ensemble.len() {
@@ -291,7 +291,7 @@ impl Recovery {
         if self.lac.is_some() {
             self.next_offset = None;
         }
-        self.retry.restart(turn.now, turn.config);
+        self.retry.restart(turn.now);
         self.advance(turn);
     }
 
@@ -318,7 +318,7 @@ impl Recovery {
         };
         self.slots[index] = Slot::Found(found);
         self.window = (self.window * 2).min(turn.config.recovery_window);
-        self.retry.restart(turn.now, turn.config);
+        self.retry.restart(turn.now);
         self.advance(turn);
     }
 
@@ -362,7 +362,7 @@ impl Recovery {
         }
         if let Some(found) = found {
             self.next_offset = Some(found.next_offset);
-            self.finish(turn);
+            self.finish();
         } else if place == *turn_of && *asked + 1 < self.ensemble.len() {
             *turn_of = (*turn_of + 1) % self.ensemble.len();
             *asked += 1;
@@ -380,7 +380,7 @@ impl Recovery {
         match result {
             AddResult::Stored => {
                 stored.insert(place);
-                self.retry.restart(turn.now, turn.config);
+                self.retry.restart(turn.now);
                 self.advance(turn);
             }
             AddResult::Mismatch => turn.effects.push(Effect::Mismatch {
@@ -416,10 +416,10 @@ impl Recovery {
         }
         if self.is_end_known && self.slots.is_empty() {
             if self.next_offset.is_some() {
-                self.finish(turn);
+                self.finish();
             } else {
                 self.phase = Phase::Offset { place: 0, asked: 0 };
-                self.retry.restart(turn.now, turn.config);
+                self.retry.restart(turn.now);
                 self.ask_offset(turn);
             }
         }
@@ -445,8 +445,8 @@ impl Recovery {
         }
     }
 
-    fn finish(&mut self, turn: &Turn<'_>) {
+    fn finish(&mut self) {
         self.phase = Phase::Done;
-        self.retry.stop(turn.config);
+        self.retry.stop();
     }
 }

@@ -40,7 +40,7 @@ impl Member {
         Self {
             bookie,
             standing: Standing::Taking,
-            retry: Retry::idle(config),
+            retry: Retry::idle(config.resend_after),
             is_connected,
             owed_bytes: 0,
             silent_since: Some(now).filter(|_| !is_connected),
@@ -82,10 +82,10 @@ impl Member {
         self.is_late = self.owed_bytes > config.straggler_bytes.get();
         if self.owed_bytes == 0 {
             self.silent_since = None;
-            self.retry.stop(config);
+            self.retry.stop();
         } else {
             self.silent_since = Some(now);
-            self.retry.restart(now, config);
+            self.retry.restart(now);
         }
     }
 
@@ -95,12 +95,12 @@ impl Member {
     }
 
     /// It is not sent to, and owes nothing.
-    pub(super) fn fall_behind(&mut self, config: &Config) {
+    pub(super) fn fall_behind(&mut self) {
         self.standing = Standing::Behind;
         self.owed_bytes = 0;
         self.silent_since = None;
         self.is_late = false;
-        self.retry.stop(config);
+        self.retry.stop();
     }
 
     /// It is sent to again.

@@ -18,8 +18,6 @@ use crate::owner::Effect;
 use crate::retry::earlier;
 
 mod member;
-#[cfg(test)]
-mod tests;
 
 use member::{Member, Standing};
 
@@ -214,7 +212,7 @@ impl Writer {
         }
         self.told = self.end.last;
         self.idle_lac_at = None;
-        self.leave_stragglers(turn);
+        self.leave_stragglers();
     }
 
     /// Sends the entry at `index` to the member at `place`, who owes an answer from then on.
@@ -256,18 +254,18 @@ impl Writer {
             AddResult::Stored => self.stored(turn, place, entry),
             AddResult::Busy => self.members[place].retry.arm(turn.now),
             AddResult::ReadOnly => {
-                self.leave_behind(turn, place);
+                self.leave_behind(place);
                 self.members[place].retry.back_off(turn.now, turn.config);
                 return true;
             }
             AddResult::Sealed(reason) => {
-                self.seal(turn, place);
+                self.seal(place);
                 if reason == SealedReason::OlderThanBirth {
                     self.forget_copies(place);
                 }
             }
             AddResult::Mismatch => {
-                self.seal(turn, place);
+                self.seal(place);
                 turn.effects.push(Effect::Mismatch {
                     bookie,
                     ledger: self.ledger,
@@ -345,8 +343,8 @@ impl Writer {
     }
 
     /// The bookie takes no more of this ledger, for good.
-    fn seal(&mut self, turn: &Turn<'_>, place: usize) {
-        self.leave_behind(turn, place);
+    fn seal(&mut self, place: usize) {
+        self.leave_behind(place);
         self.members[place].standing = Standing::Sealed;
     }
 
@@ -359,16 +357,16 @@ impl Writer {
     }
 
     /// Stops sending to a bookie and waiting for it; it may come back.
-    fn leave_behind(&mut self, turn: &Turn<'_>, place: usize) {
+    fn leave_behind(&mut self, place: usize) {
         for slot in &mut self.slots {
             slot.owed_by.remove(place);
         }
-        self.members[place].fall_behind(turn.config);
+        self.members[place].fall_behind();
         self.forget_settled();
     }
 
     /// Leaves behind whoever owes too much or for too long, as long as Qa others keep up (R6).
-    fn leave_stragglers(&mut self, turn: &Turn<'_>) {
+    fn leave_stragglers(&mut self) {
         for place in 0..self.members.len() {
             let member = &self.members[place];
             if member.standing != Standing::Taking || !member.is_gone() {
@@ -376,7 +374,7 @@ impl Writer {
             }
             let keeping_up = self.members.iter().filter(|member| member.keeps_up());
             if keeping_up.count() >= self.quorum.ack() {
-                self.leave_behind(turn, place);
+                self.leave_behind(place);
             }
         }
     }
@@ -430,7 +428,7 @@ impl Writer {
                 late.push(member.bookie);
             }
         }
-        self.leave_stragglers(turn);
+        self.leave_stragglers();
         let sent_to = self.members.iter().filter(|member| member.is_sent_to());
         let is_short = sent_to.count() < self.quorum.ack();
         for place in 0..self.members.len() {
