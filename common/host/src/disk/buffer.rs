@@ -21,8 +21,7 @@ impl AlignedBuf {
     /// An empty buffer with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
         let mut memory: Vec<u8> = Vec::with_capacity(capacity.next_multiple_of(BLOCK) + BLOCK);
-        let start = memory.as_ptr().align_offset(BLOCK);
-        assert!(start < BLOCK, "bytes can be aligned to any power of two");
+        let start = memory.as_ptr().addr().wrapping_neg() % BLOCK;
         memory.resize(start, 0);
         Self { memory, start }
     }
@@ -113,7 +112,7 @@ mod tests {
     use super::*;
 
     fn is_aligned(buffer: &AlignedBuf) -> bool {
-        buffer.as_ptr().align_offset(BLOCK) == 0
+        buffer.as_ptr().addr().is_multiple_of(BLOCK)
     }
 
     #[test]

@@ -132,6 +132,10 @@ pub struct Space {
 
 /// One file: blocking and positional, as disks are. Writes may be reordered, torn or lost until
 /// [`File::sync_data`] returns.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "a length that must be asked of the system"
+)]
 pub trait File: Send + Sync + std::fmt::Debug + 'static {
     /// Writes all of `data` at `offset`, growing the file as needed.
     ///

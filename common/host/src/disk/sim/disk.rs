@@ -174,6 +174,9 @@ impl Disk for SimDisk {
 
 impl State {
     fn open(&mut self, path: &Path, mode: OpenMode, course: Course) -> io::Result<InodeId> {
+        if mode == OpenMode::CreateNew && self.tree.is_dir(path) {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
         let found = self.tree.find(path);
         match (mode, found) {
             (OpenMode::CreateNew, Ok(_)) => Err(io::Error::from(io::ErrorKind::AlreadyExists)),

@@ -83,7 +83,7 @@ impl Latency {
     pub(super) fn of(&self, kind: OpKind, len: usize, rng: &Rng) -> Duration {
         let mut time = self.per_op;
         if !self.per_mib.is_zero() {
-            let nanos = self.per_mib.as_nanos() * u128::from(wide(len)) >> 20;
+            let nanos = (self.per_mib.as_nanos() * u128::from(wide(len))) >> 20;
             time += Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         }
         if matches!(kind, OpKind::Sync | OpKind::SyncDir) {
