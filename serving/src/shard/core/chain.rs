@@ -97,7 +97,10 @@ impl MessageChain {
     pub(super) fn find(&self, offset: Offset) -> Option<Bracket> {
         // Empty ledgers share their first offset with their successor; the newest of those is the one that holds it.
         let after = self.ledgers.partition_point(|l| l.first_offset <= offset);
-        let ledger = self.ledgers[..after].iter().rev().find(|l| l.last.is_some())?;
+        let ledger = self.ledgers[..after]
+            .iter()
+            .rev()
+            .find(|l| l.last.is_some())?;
         let last = ledger.last.filter(|_| offset < ledger.next_offset)?;
         let below = ledger.points.range(..=offset).next_back();
         let above = ledger.points.range(offset.next()..).next();

@@ -101,12 +101,7 @@ enum Phase {
 impl Shard {
     /// A shard to be: nothing happens before [`ShardEvent::Open`].
     pub fn new(setup: ShardSetup) -> Self {
-        let owner = Owner::new(
-            setup.shard,
-            setup.session,
-            setup.seed,
-            setup.config.ledger,
-        );
+        let owner = Owner::new(setup.shard, setup.session, setup.seed, setup.config.ledger);
         Self {
             setup,
             owner,
@@ -184,10 +179,15 @@ impl Shard {
             Phase::Serving(serving) => serving.deadline(),
         };
         let waiting = self.waiting.deadline(self.setup.config.open_patience);
-        [self.owner.deadline(), self.sources.deadline(), waiting, phase]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.owner.deadline(),
+            self.sources.deadline(),
+            waiting,
+            phase,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// How far it is.
@@ -252,10 +252,7 @@ impl Shard {
                 format!("the shard is being opened, it waits: {what}"),
                 problem.with("waits_for", what),
             ),
-            None => (
-                "the shard is being opened, try again".to_owned(),
-                problem,
-            ),
+            None => ("the shard is being opened, try again".to_owned(), problem),
         };
         Problem { message, ..problem }
     }
@@ -289,12 +286,7 @@ impl Shard {
         }
     }
 
-    fn queried(
-        &mut self,
-        step: &mut Step<'_>,
-        query: QueryId,
-        result: Result<Answer, Problem>,
-    ) {
+    fn queried(&mut self, step: &mut Step<'_>, query: QueryId, result: Result<Answer, Problem>) {
         match (self.sources.answered(query), result) {
             (Some(Purpose::Record), result) => {
                 if let Ok(Answer::Shard(Some(view), _)) = result {
@@ -364,12 +356,7 @@ impl Shard {
         }
     }
 
-    fn records_missed(
-        &mut self,
-        step: &mut Step<'_>,
-        asked: &[types::LedgerId],
-        problem: Problem,
-    ) {
+    fn records_missed(&mut self, step: &mut Step<'_>, asked: &[types::LedgerId], problem: Problem) {
         self.sources.missed(asked);
         self.hindered(step, &problem);
         if let Phase::Serving(serving) = &mut self.phase {
@@ -652,9 +639,10 @@ fn over_problem(over: Over) -> Problem {
         Over::ClaimRefused {
             reason: None | Some(Reason::OwnerAlive),
         } => (Reason::NotOwner, "another node owns the shard"),
-        Over::ClaimRefused { reason: Some(_) } => {
-            (Reason::Unreachable, "meta did not let the node have the shard")
-        }
+        Over::ClaimRefused { reason: Some(_) } => (
+            Reason::Unreachable,
+            "meta did not let the node have the shard",
+        ),
     };
     let problem = Problem::new(reason, format!("{text}: {over}"));
     let problem = match over {
@@ -679,7 +667,9 @@ fn words(stuck: &Stuck) -> String {
             format!("a new ledger waits for bookies that take it log={log:?}")
         }
         Stuck::Meta { command, refused } => {
-            format!("meta has not told the outcome of a command command={command} refused={refused:?}")
+            format!(
+                "meta has not told the outcome of a command command={command} refused={refused:?}"
+            )
         }
     }
 }

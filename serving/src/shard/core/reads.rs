@@ -308,12 +308,7 @@ impl Reads {
     }
 
     /// The next item of a job's run.
-    fn item(
-        &mut self,
-        library: &mut Library<'_>,
-        id: JobId,
-        item: RunItem,
-    ) -> Result<(), Problem> {
+    fn item(&mut self, library: &mut Library<'_>, id: JobId, item: RunItem) -> Result<(), Problem> {
         let Some(job) = self.jobs.get_mut(&id) else {
             return Ok(());
         };
@@ -326,7 +321,9 @@ impl Reads {
                     ..
                 },
             ) => {
-                library.chain.learn(bracket.ledger, next_offset, entry.next());
+                library
+                    .chain
+                    .learn(bracket.ledger, next_offset, entry.next());
                 if next_offset <= job.from {
                     bracket.low = bracket.low.max(entry.next()).min(bracket.high);
                 } else {

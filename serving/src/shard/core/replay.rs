@@ -254,7 +254,10 @@ impl Replay {
                 self.run = None;
                 let ledger = self.reading().map(|left| left.ledger);
                 let at = ledger.map_or_else(String::new, |ledger| format!("{ledger}/{entry}"));
-                self.hindered(step.now, format!("no copy of an entry can be read entry={at}"));
+                self.hindered(
+                    step.now,
+                    format!("no copy of an entry can be read entry={at}"),
+                );
             }
         }
         Ok(true)
@@ -384,12 +387,7 @@ impl Replay {
 }
 
 /// Begins to read what is left of a ledger; none while its record is not here.
-fn read(
-    step: &mut Step<'_>,
-    shelf: &mut Shelf<'_>,
-    left: Left,
-    kind: LogKind,
-) -> Option<RunId> {
+fn read(step: &mut Step<'_>, shelf: &mut Shelf<'_>, left: Left, kind: LogKind) -> Option<RunId> {
     if !shelf.sources.has_record(step, left.ledger) {
         return None;
     }

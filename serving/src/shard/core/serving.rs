@@ -213,8 +213,15 @@ impl Serving {
         (position, next_offset): (Position, Offset),
     ) {
         let first = self.in_flight[place(log)].pop_front();
-        let InFlight { token: own, payload } = first.expect("only appends are confirmed");
-        assert_eq!(own.get(), token.get(), "confirmed in the order of the appends");
+        let InFlight {
+            token: own,
+            payload,
+        } = first.expect("only appends are confirmed");
+        assert_eq!(
+            own.get(),
+            token.get(),
+            "confirmed in the order of the appends"
+        );
         let bytes = u64::try_from(payload.len()).expect("lengths fit 64 bits");
         match log {
             LogKind::Message => {
@@ -227,7 +234,8 @@ impl Serving {
             }
             LogKind::State => {
                 self.state_bytes += bytes;
-                if self.state_bytes >= self.topic.state_roll_size().get() && !self.is_state_rolling {
+                if self.state_bytes >= self.topic.state_roll_size().get() && !self.is_state_rolling
+                {
                     self.is_state_rolling = true;
                     let roll = ledger::Event::Roll(LogKind::State);
                     around.owner.handle(step.now, roll, around.owner_effects);

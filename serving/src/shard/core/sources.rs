@@ -111,12 +111,7 @@ impl Sources {
     }
 
     /// Begins to read a run. The ledger's record must be here.
-    pub(super) fn read(
-        &mut self,
-        step: &mut Step<'_>,
-        config: &ShardConfig,
-        span: Span,
-    ) -> RunId {
+    pub(super) fn read(&mut self, step: &mut Step<'_>, config: &ShardConfig, span: Span) -> RunId {
         let record = &self.records[&span.ledger];
         let plan = RunPlan {
             ledger: span.ledger,
@@ -179,7 +174,6 @@ impl Sources {
 
     /// Time has passed.
     pub(super) fn expire(&mut self, step: &mut Step<'_>) {
-        self.runs
-            .expire(step.now, step.effects, &mut self.outputs);
+        self.runs.expire(step.now, step.effects, &mut self.outputs);
     }
 }

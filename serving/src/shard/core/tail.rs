@@ -15,7 +15,10 @@ pub(super) struct Entries {
 impl Entries {
     /// Adds the next entry.
     pub(super) fn push(&mut self, entry: StoredEntry) {
-        if self.next_offset().is_some_and(|next| next != entry.header.first_offset) {
+        if self
+            .next_offset()
+            .is_some_and(|next| next != entry.header.first_offset)
+        {
             // A gap cannot be: what is kept would hide it.
             self.clear();
         }
@@ -188,11 +191,21 @@ mod tests {
     #[test]
     fn a_read_starts_with_the_entry_that_holds_the_offset_and_keeps_its_limits() {
         let entries = five();
-        assert_eq!(numbers(entries.read(&request(15, 50, 1000, 1000))), [1, 2, 3, 4]);
-        assert_eq!(numbers(entries.read(&request(10, 31, 1000, 1000))), [1, 2, 3]);
+        assert_eq!(
+            numbers(entries.read(&request(15, 50, 1000, 1000))),
+            [1, 2, 3, 4]
+        );
+        assert_eq!(
+            numbers(entries.read(&request(10, 31, 1000, 1000))),
+            [1, 2, 3]
+        );
         assert_eq!(numbers(entries.read(&request(10, 50, 200, 1000))), [1, 2]);
         assert_eq!(numbers(entries.read(&request(10, 50, 1000, 15))), [1]);
-        assert_eq!(numbers(entries.read(&request(10, 50, 1, 1))), [1], "one always comes");
+        assert_eq!(
+            numbers(entries.read(&request(10, 50, 1, 1))),
+            [1],
+            "one always comes"
+        );
         assert_eq!(entries.read(&request(50, 60, 1000, 1000)), None);
     }
 
