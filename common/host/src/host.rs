@@ -41,7 +41,8 @@ impl Host {
     }
 
     /// A host for tests: pipes for a network, a simulated disk, a wall clock that follows tokio's time, and
-    /// everything drawn from `seed`.
+    /// everything drawn from `seed`. Network and disk are its own: nodes that shall meet share one `Pipes`
+    /// ([`Host::with_net`]), and a test keeps a clone of a node's `SimDisk` ([`Host::with_disk`]) to crash it.
     #[cfg(any(test, feature = "sim"))]
     pub fn simulated(name: &str, seed: u64) -> Self {
         let rng = Rng::seeded(seed).fork(name);

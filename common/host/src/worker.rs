@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -64,7 +65,8 @@ impl DiskWorker {
             queue,
         };
         let mode = host.disk.worker_mode();
-        let run = empty(registration, calls, close, Arc::clone(&host.disk));
+        let paced = (mode == WorkerMode::Inline).then(|| Arc::clone(&host.disk));
+        let run = empty(registration, calls, close, paced);
         match mode {
             WorkerMode::Inline => spawn_task(run),
             WorkerMode::Thread => {
@@ -185,13 +187,14 @@ fn boxed<T: Send + 'static>(
     })
 }
 
-/// Runs the calls until the queue is closed and empty. The registration goes last: then nothing touches the disk.
+/// Runs the calls until the queue is closed and empty, at the pace of a simulated disk if there is one. The registration goes last: then nothing touches the disk.
 async fn empty(
     registration: Registration,
     mut calls: mpsc::Receiver<Call>,
     close: CancellationToken,
-    disk: Arc<dyn Disk>,
+    paced: Option<Arc<dyn Disk>>,
 ) {
+    let busy = || paced.as_ref().map_or(Duration::ZERO, |disk| disk.busy());
     loop {
         let call = tokio::select! {
             biased; // Close first; what is queued by then still comes out.
@@ -204,11 +207,11 @@ async fn empty(
         let Some(call) = call else {
             return;
         };
-        let before = disk.busy();
+        let before = busy();
         // A call that panicked may have left anything half done: nobody calls here again, and the node stops.
         match catch_unwind(AssertUnwindSafe(call)) {
             Ok(answer) => {
-                let spent = disk.busy().saturating_sub(before);
+                let spent = busy().saturating_sub(before);
                 if !spent.is_zero() {
                     tokio::time::sleep(spent).await;
                 }
@@ -252,7 +255,6 @@ fn block_on(future: impl Future<Output = ()>) {
 mod tests {
     use std::path::Path;
     use std::sync::Mutex;
-    use std::time::Duration;
 
     use super::*;
     use crate::clock::Clock;

@@ -46,10 +46,16 @@ impl Disk for RealDisk {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        if path.as_os_str().is_empty() || path.is_dir() {
-            return Ok(());
+        let Some(parent) = path.parent() else {
+            return Ok(()); // The root, or the directory the process stands in.
+        };
+        if path.is_dir() {
+            // Who made it may have been killed before its name was synced. Where we may not look, we did not make it.
+            return match self.sync_dir(parent) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                other => other,
+            };
         }
-        let parent = path.parent().unwrap_or_else(|| Path::new(""));
         self.create_dir_all(parent)?;
         match fs::create_dir(path) {
             // Somebody else made it meanwhile.

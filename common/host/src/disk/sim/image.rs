@@ -1,16 +1,12 @@
 //! Bytes of one file: sparse, and shared between copies until one of them is written to.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
+use super::chunks::{CHUNK, Chunk, Chunks};
+
 /// The unit that reaches the disk whole or not at all, tearing aside.
 pub(super) const SECTOR: usize = 512;
-
-/// The unit of memory that copies share.
-const CHUNK: usize = 4096;
-
-type Chunk = Arc<[u8; CHUNK]>;
 
 /// All zero chunks are this one, so that preallocated files cost no memory.
 static ZERO: LazyLock<Chunk> = LazyLock::new(|| Arc::new([0; CHUNK]));
@@ -19,7 +15,7 @@ static ZERO: LazyLock<Chunk> = LazyLock::new(|| Arc::new([0; CHUNK]));
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Image {
     len: u64,
-    chunks: BTreeMap<u64, Chunk>,
+    chunks: Chunks,
 }
 
 impl Image {
@@ -35,8 +31,8 @@ impl Image {
     /// Bytes of disk a write would take in addition.
     pub(super) fn would_allocate(&self, offset: u64, len: usize) -> u64 {
         let touched = chunks_of(offset, len);
-        let there = wide(self.chunks.range(touched.clone()).count());
-        (touched.end - touched.start - there) * wide(CHUNK)
+        let missing = touched.filter(|number| self.chunks.get(*number).is_none());
+        wide(missing.count() * CHUNK)
     }
 
     /// Fills `into` from `offset`; returns less at the end of the file.
@@ -45,7 +41,7 @@ impl Image {
         let count = left.min(into.len());
         for (number, within, part) in pieces(offset, count) {
             let into = &mut into[part];
-            match self.chunks.get(&number) {
+            match self.chunks.get(number) {
                 Some(chunk) => into.copy_from_slice(&chunk[within]),
                 None => into.fill(0),
             }
@@ -74,10 +70,10 @@ impl Image {
             self.chunks.insert(number, Arc::clone(&ZERO));
             return;
         }
-        let chunk = self
-            .chunks
-            .entry(number)
-            .or_insert_with(|| Arc::clone(&ZERO));
+        if self.chunks.get(number).is_none() {
+            self.chunks.insert(number, Arc::clone(&ZERO));
+        }
+        let chunk = self.chunks.get_mut(number).expect("it is there by now");
         Arc::make_mut(chunk)[within].copy_from_slice(data);
     }
 
@@ -91,12 +87,11 @@ impl Image {
 
     /// Drops all bytes from `len` on, and leaves the length.
     pub(super) fn cut(&mut self, len: u64) {
-        drop(self.chunks.split_off(&len.div_ceil(wide(CHUNK))));
-        let within = narrow(len % wide(CHUNK));
-        if within > 0
-            && let Some(chunk) = self.chunks.get_mut(&(len / wide(CHUNK)))
-            && !is_zero(&chunk[within..])
-        {
+        self.chunks.cut(len.div_ceil(wide(CHUNK)));
+        let (last, within) = (len / wide(CHUNK), narrow(len % wide(CHUNK)));
+        let is_clean = |chunk: &Chunk| is_zero(&chunk[within..]);
+        if within > 0 && !self.chunks.get(last).is_none_or(is_clean) {
+            let chunk = self.chunks.get_mut(last).expect("it is not clean");
             Arc::make_mut(chunk)[within..].fill(0);
         }
     }
@@ -104,9 +99,9 @@ impl Image {
     /// Takes from `other` the chunks that a write touched, without copying bytes.
     pub(super) fn share(&mut self, other: &Self, offset: u64, len: usize) {
         for number in chunks_of(offset, len) {
-            match other.chunks.get(&number) {
-                Some(chunk) => drop(self.chunks.insert(number, Arc::clone(chunk))),
-                None => drop(self.chunks.remove(&number)),
+            // A chunk that was written is there: only a cut removes it, and cuts are not shared so.
+            if let Some(chunk) = other.chunks.get(number) {
+                self.chunks.insert(number, Arc::clone(chunk));
             }
         }
     }
@@ -120,7 +115,7 @@ impl Image {
     pub(super) fn sector(&self, sector: u64) -> [u8; SECTOR] {
         let mut bytes = [0; SECTOR];
         let offset = sector * wide(SECTOR);
-        if let Some(chunk) = self.chunks.get(&(offset / wide(CHUNK))) {
+        if let Some(chunk) = self.chunks.get(offset / wide(CHUNK)) {
             let start = narrow(offset % wide(CHUNK));
             bytes.copy_from_slice(&chunk[start..start + SECTOR]);
         }
@@ -136,7 +131,7 @@ impl Image {
 
     /// Whether the whole chunk around a sector is zeros.
     pub(super) fn is_zero_around(&self, sector: u64) -> bool {
-        let chunk = self.chunks.get(&(sector * wide(SECTOR) / wide(CHUNK)));
+        let chunk = self.chunks.get(sector * wide(SECTOR) / wide(CHUNK));
         chunk.is_none_or(|chunk| Arc::ptr_eq(chunk, &ZERO))
     }
 
@@ -275,7 +270,12 @@ mod tests {
         image.write_zeros(0, 1 << 20);
         assert_eq!(image.allocated(), 1 << 20);
         assert_eq!(image.would_allocate(0, 1 << 20), 0);
-        assert!(image.chunks.values().all(|chunk| Arc::ptr_eq(chunk, &ZERO)));
+        assert!(
+            image
+                .chunks
+                .iter()
+                .all(|(_, chunk)| Arc::ptr_eq(chunk, &ZERO))
+        );
         image.set_len(1 << 30);
         assert_eq!(image.allocated(), 1 << 20);
     }

@@ -19,6 +19,7 @@
 //! Nothing here knows of tokio: a simulator without it may run nodes on such disks. The same seed and the same calls
 //! give the same disk, to the bit.
 
+mod chunks;
 mod disk;
 mod fault;
 mod image;
