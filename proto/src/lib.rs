@@ -17,9 +17,13 @@
 pub mod bookie;
 pub mod headers;
 pub mod hot;
+pub mod meta;
 pub mod status;
 pub mod time;
 pub mod transport;
+
+#[cfg(test)]
+mod tests;
 
 macro_rules! generated {
     ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
@@ -32,6 +36,7 @@ macro_rules! generated {
                 unused_qualifications,
                 clippy::all,
                 clippy::pedantic,
+                clippy::allow_attributes_without_reason,
                 clippy::missing_errors_doc,
                 reason = "generated code has its own habits; the .proto files hold the documentation"
             )]
@@ -61,6 +66,7 @@ pub mod raw {
         unused_qualifications,
         clippy::all,
         clippy::pedantic,
+        clippy::allow_attributes_without_reason,
         clippy::missing_errors_doc,
         reason = "generated code has its own habits; the .proto files hold the documentation"
     )]

@@ -7,14 +7,17 @@ use types::{Problem, WallTime};
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// A reading of a wall clock as a `google.protobuf.Timestamp`.
+///
+/// # Panics
+///
+/// Never: every reading fits.
 pub fn to_wire(time: WallTime) -> prost_types::Timestamp {
     let nanos = time.as_nanos();
-    let below_second = i32::try_from(nanos % NANOS_PER_SECOND).expect("below a thousand million");
-    let seconds =
-        i64::try_from(nanos / NANOS_PER_SECOND).expect("64 bits of nanoseconds are few seconds");
+    let below_second = (nanos % NANOS_PER_SECOND).try_into();
+    let seconds = (nanos / NANOS_PER_SECOND).try_into();
     prost_types::Timestamp {
-        seconds,
-        nanos: below_second,
+        seconds: seconds.expect("64 bits of nanoseconds are few seconds"),
+        nanos: below_second.expect("below a thousand million"),
     }
 }
 

@@ -1,1 +1,125 @@
+use prost::Message;
+use types::{Generation, Offset, ProducerEpoch, ShardId, WallTime};
 
+use super::*;
+use crate::raw::v1::{ConsumeResponse, consume_response, delivery::Body};
+use crate::transport::FRAME_TARGET;
+
+fn batch_of(frame: PublishStreamRequest) -> PublishBatch {
+    match frame.frame {
+        Some(publish_stream_request::Frame::Batch(batch)) => batch,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_batch_is_read_as_it_was_sent_without_a_copy() {
+    let batch = Bytes::from(vec![7; 100_000]);
+    for crc in [None, Some(crc32c(&batch))] {
+        let frame = publish_frame(SequenceId::new(17), batch.clone(), crc);
+        let received = Bytes::from(frame.encode_to_vec());
+        let frame = PublishStreamRequest::decode(received.clone()).unwrap();
+        let read = published(batch_of(frame)).unwrap();
+        assert_eq!(
+            read,
+            Published {
+                first: SequenceId::new(17),
+                batch: batch.clone()
+            }
+        );
+        assert!(received.as_ptr_range().contains(&read.batch.as_ptr()));
+    }
+}
+
+#[test]
+fn a_wrong_checksum_and_a_missing_batch_are_refused() {
+    let crc = Some(Crc32c::new(1));
+    let damaged = publish_frame(SequenceId::new(0), Bytes::from_static(b"abc"), crc);
+    let problem = published(batch_of(damaged)).unwrap_err();
+    assert_eq!(problem.reason, Reason::PayloadCorrupt);
+    assert_eq!(problem.metadata["expected"], "00000001");
+    let problem = published(PublishBatch::default()).unwrap_err();
+    assert_eq!(
+        (problem.reason, problem.field.as_deref()),
+        (Reason::BadField, Some("batch"))
+    );
+
+    let mut request = PublishRequest {
+        body: Some(publish_request::Body::Batch(Bytes::from_static(b"abc"))),
+        crc32c: Some(1),
+        ..PublishRequest::default()
+    };
+    assert_eq!(
+        published_once(&mut request).unwrap_err().reason,
+        Reason::PayloadCorrupt
+    );
+    assert_eq!(
+        published_once(&mut PublishRequest::default())
+            .unwrap_err()
+            .reason,
+        Reason::BadField
+    );
+}
+
+fn sized(offset: u64, len: usize) -> crate::raw::v1::Delivery {
+    delivery(DeliveryParts {
+        shard: ShardId::new(1),
+        first: Offset::new(offset),
+        offsets: Vec::new(),
+        token: Bytes::from_static(b"17/0:4"),
+        batch: vec![7; len].into(),
+        published: WallTime::from_nanos(1),
+        attempt: 1,
+        lease_expires: Some(WallTime::from_nanos(2)),
+        producer: Some((
+            "p".parse().unwrap(),
+            ProducerEpoch::new(3),
+            SequenceId::new(4),
+        )),
+        generation: Generation::new(5),
+    })
+}
+
+fn items(frame: ConsumeResponse) -> Vec<crate::raw::v1::Delivery> {
+    match frame.frame {
+        Some(consume_response::Frame::Deliveries(deliveries)) => deliveries.items,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn deliveries_are_cut_at_the_frame_target_and_a_larger_one_goes_alone() {
+    let lens = [400_000, 400_000, 400_000, 5 << 20, 10, FRAME_TARGET - 200];
+    let all: Vec<_> = lens
+        .iter()
+        .enumerate()
+        .map(|(at, &len)| sized(at as u64, len))
+        .collect();
+    let mut builder = DeliveriesBuilder::default();
+    let mut frames: Vec<_> = all
+        .iter()
+        .cloned()
+        .filter_map(|one| builder.push(one))
+        .collect();
+    frames.extend(builder.finish());
+    assert!(builder.finish().is_none());
+    for frame in &frames {
+        assert!(frame.encoded_len() <= FRAME_TARGET + 16 || items(frame.clone()).len() == 1);
+    }
+    let sizes: Vec<usize> = frames
+        .iter()
+        .map(|frame| items(frame.clone()).len())
+        .collect();
+    assert_eq!(sizes, [2, 1, 1, 2]);
+    let sent: Vec<_> = frames.into_iter().flat_map(items).collect();
+    assert_eq!(sent, all);
+}
+
+#[test]
+fn a_delivery_carries_its_batch_as_it_is() {
+    let one = sized(9, 10);
+    assert_eq!(one.body, Some(Body::Batch(vec![7; 10].into())));
+    let first = one.first.unwrap();
+    assert_eq!((first.shard.as_str(), first.offset), ("shard-1", 9));
+    assert_eq!(one.producer.unwrap().first_sequence_id, 4);
+}

@@ -31,6 +31,10 @@ impl Routes {
 
     /// Adds a generated server. One of the same name is replaced.
     #[must_use]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "services are added, not summed"
+    )]
     pub fn add<S>(mut self, service: S) -> Self
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>

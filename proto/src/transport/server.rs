@@ -1,5 +1,6 @@
 //! Servers.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -104,12 +105,12 @@ pub async fn serve(
         begun.cancelled().await;
         tokio::time::sleep(options.drain).await;
         cut.cancel();
-        std::future::pending::<()>().await;
+        std::future::pending::<Infallible>().await
     };
     tokio::select! {
         biased; // The end before the end of patience.
         ended = serving => ended.map_err(io::Error::other),
-        () = impatience => unreachable!("never ready"),
+        never = impatience => match never {},
     }
 }
 

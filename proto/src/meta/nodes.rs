@@ -1,0 +1,109 @@
+//! Sessions and bookies.
+
+use std::time::Duration;
+
+use types::cluster::{BookieRecord, BookieState, NodeRole, SessionRecord, SessionState};
+use types::{BookieId, Incarnation, NodeId, Problem, Revision, SessionId};
+
+use super::{missing, nanos, parse, pb};
+
+/// A session on the wire.
+pub fn session_to_wire(it: &SessionRecord) -> pb::Session {
+    let state = match it.state {
+        SessionState::Live => pb::SessionState::Live,
+        SessionState::Expired => pb::SessionState::Expired,
+        SessionState::Ended => pb::SessionState::Ended,
+    };
+    pb::Session {
+        id: it.id.get(),
+        role: role_to_wire(it.role).into(),
+        node: it.node.get(),
+        name: it.name.to_string(),
+        address: it.address.clone(),
+        endpoint: it.endpoint.clone(),
+        lease_nanos: nanos(it.lease),
+        state: state.into(),
+    }
+}
+
+/// Reads a session.
+///
+/// # Errors
+///
+/// `BAD_FIELD` names what makes no sense.
+pub fn session(it: pb::Session) -> Result<SessionRecord, Problem> {
+    let state = match it.state() {
+        pb::SessionState::Live => SessionState::Live,
+        pb::SessionState::Expired => SessionState::Expired,
+        pb::SessionState::Ended => SessionState::Ended,
+        pb::SessionState::Unspecified => return Err(missing("session.state")),
+    };
+    Ok(SessionRecord {
+        id: SessionId::new(it.id),
+        role: role(it.role())?,
+        node: NodeId::new(it.node),
+        name: parse("session.name", &it.name)?,
+        address: it.address,
+        endpoint: it.endpoint,
+        lease: Duration::from_nanos(it.lease_nanos),
+        state,
+    })
+}
+
+pub(super) fn role_to_wire(role: NodeRole) -> pb::NodeRole {
+    match role {
+        NodeRole::Serving => pb::NodeRole::Serving,
+        NodeRole::Bookie => pb::NodeRole::Bookie,
+    }
+}
+
+pub(super) fn role(role: pb::NodeRole) -> Result<NodeRole, Problem> {
+    match role {
+        pb::NodeRole::Serving => Ok(NodeRole::Serving),
+        pb::NodeRole::Bookie => Ok(NodeRole::Bookie),
+        pb::NodeRole::Unspecified => Err(missing("role")),
+    }
+}
+
+pub(super) fn bookie_state_to_wire(state: BookieState) -> pb::BookieState {
+    match state {
+        BookieState::ReadWrite => pb::BookieState::ReadWrite,
+        BookieState::ReadOnly => pb::BookieState::ReadOnly,
+    }
+}
+
+pub(super) fn bookie_state(state: pb::BookieState) -> Result<BookieState, Problem> {
+    match state {
+        pb::BookieState::ReadWrite => Ok(BookieState::ReadWrite),
+        pb::BookieState::ReadOnly => Ok(BookieState::ReadOnly),
+        pb::BookieState::Unspecified => Err(missing("state")),
+    }
+}
+
+pub(super) fn bookie_to_wire(it: &BookieRecord) -> pb::Bookie {
+    pb::Bookie {
+        id: it.id.get(),
+        name: it.name.to_string(),
+        address: it.address.clone(),
+        born: it.born.get(),
+        incarnation: it.incarnation.get(),
+        mark: it.mark,
+        state: bookie_state_to_wire(it.state).into(),
+        session: it.session.get(),
+        live: it.live,
+    }
+}
+
+pub(super) fn bookie(it: pb::Bookie) -> Result<BookieRecord, Problem> {
+    Ok(BookieRecord {
+        id: BookieId::new(it.id),
+        name: parse("bookie.name", &it.name)?,
+        state: bookie_state(it.state())?,
+        address: it.address,
+        born: Revision::new(it.born),
+        incarnation: Incarnation::new(it.incarnation),
+        mark: it.mark,
+        session: SessionId::new(it.session),
+        live: it.live,
+    })
+}
