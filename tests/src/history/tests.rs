@@ -1,6 +1,10 @@
 use super::*;
 
 /// One event of each kind, with and without what is optional.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table of all events, nothing to follow"
+)]
 fn samples() -> Vec<Event<'static>> {
     let name = Name::from;
     let outcome = || Outcome {

@@ -1,1 +1,23 @@
-//! Processes on loopback.
+//! The real binary's roles as processes on loopback, for tests that kill them.
+//!
+//! - [`commands`]: the command lines. The one place that knows the binary's flags.
+//! - [`Process`]: one process, its log in a file, signalled by the pid that was recorded when it was spawned. The pid is
+//!   ours until the process is reaped, which only its `Process` does, so a signal can never hit a stranger.
+//! - [`Cluster`]: nodes by name, with their addresses and data directories, which outlive their processes. Faults are
+//!   written to the run's history.
+//!
+//! Everything listens on 127.0.0.1. Whatever still runs is killed when its handle is dropped; the directory of a cluster
+//! is removed with it, unless the test panics: then it stays, with all logs, and its path is printed.
+
+mod child;
+mod cluster;
+pub mod commands;
+mod ports;
+
+pub use child::{Process, ProcessError, wait_until};
+pub use cluster::Cluster;
+pub use commands::{Node, Role, binary};
+pub use ports::free_addresses;
+
+#[cfg(test)]
+mod tests;

@@ -630,7 +630,7 @@ fn change_send(
 fn early_delivery() {
     plain(Check::EarlyDelivery, |history, prng| {
         change_send(history, prng, "reader", |sent, _| {
-            sent.due = Some(u64::MAX - 1)
+            sent.due = Some(u64::MAX - 1);
         })
     });
 }
@@ -639,7 +639,7 @@ fn early_delivery() {
 fn filter_leak() {
     plain(Check::FilterLeak, |history, prng| {
         change_send(history, prng, "shared", |sent, sub| {
-            sent.x = vec![name(sub)]
+            sent.x = vec![name(sub)];
         })
     });
 }

@@ -565,19 +565,24 @@ fn a_run_that_proves_nothing_is_inconclusive() {
     };
     let meta = META.to_owned();
     assert_eq!(doubts(&[meta.clone(), end()]), [Check::NoAcks]);
-    let unread = [&[meta.clone()], &stored(0)[..], &[end()]].concat();
+    let unread = [std::slice::from_ref(&meta), &stored(0)[..], &[end()]].concat();
     assert_eq!(doubts(&unread), [Check::Unverified]);
     let whole = with(three("shared", &[0, 1, 2]), &[drained()]);
     assert_eq!(
-        doubts(&[&[meta.clone()], &whole[..]].concat()),
+        doubts(&[std::slice::from_ref(&meta), &whole[..]].concat()),
         [Check::Truncated]
     );
-    let noise = [&[meta.clone()], &whole[..], &["noise".to_owned(), end()]].concat();
+    let noise = [
+        std::slice::from_ref(&meta),
+        &whole[..],
+        &["noise".to_owned(), end()],
+    ]
+    .concat();
     assert_eq!(doubts(&noise), [Check::BadLine]);
     let no_meta = [&whole[..], &[end()]].concat();
     assert_eq!(doubts(&no_meta), [Check::BadLine]);
     let faults = META.replace(r#""dense":1"#, r#""dense":1,"faults":1"#);
-    let calm = [&[faults.clone()], &whole[..], &[end()]].concat();
+    let calm = [std::slice::from_ref(&faults), &whole[..], &[end()]].concat();
     assert_eq!(doubts(&calm), [Check::NoFaults]);
     let kill = r#"{"e":"nem","f":"kill","x":"bookie-1","ph":"start"}"#.to_owned();
     let wild = judge(&[&[faults, kill], &whole[..], &[end()]].concat());

@@ -1,0 +1,119 @@
+//! The command lines of the binary's roles.
+//!
+//! Everything that depends on the names of flags stands here, so that a change of the command line is a change of this
+//! file alone.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The environment variable that names the binary to test.
+pub const BINARY_ENV: &str = "LEDGERLINE_BIN";
+
+/// What a process of the binary is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// All roles in one process.
+    Standalone,
+    /// The metadata service, with its embedded store.
+    Meta,
+    /// A storage node.
+    Bookie,
+    /// A broker.
+    Serving,
+}
+
+impl Role {
+    /// The binary's subcommand.
+    pub const fn command(self) -> &'static str {
+        match self {
+            Self::Standalone => "standalone",
+            Self::Meta => "meta",
+            Self::Bookie => "bookie",
+            Self::Serving => "serving",
+        }
+    }
+
+    /// Whether it keeps anything on disk.
+    pub const fn has_data(self) -> bool {
+        !matches!(self, Self::Serving)
+    }
+}
+
+/// One node: what survives its processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its role.
+    pub role: Role,
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// Where it listens; also what it tells others.
+    pub listen: SocketAddr,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// Where meta listens; none for meta and standalone.
+    pub meta: Option<SocketAddr>,
+    /// Further arguments of this node.
+    pub extra: Vec<OsString>,
+}
+
+impl Node {
+    /// The arguments of the binary, the subcommand first.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec![self.role.command().into()];
+        let mut flag = |name: &str, value: OsString| {
+            arguments.push(name.into());
+            arguments.push(value);
+        };
+        flag("--listen", self.listen.to_string().into());
+        if self.role.has_data() {
+            flag("--data-dir", self.data_dir.clone().into());
+        }
+        if matches!(self.role, Role::Bookie | Role::Serving) {
+            flag("--name", self.name.clone().into());
+            flag("--advertise", self.listen.to_string().into());
+        }
+        if let Some(meta) = self.meta {
+            flag("--meta", meta.to_string().into());
+        }
+        arguments.extend(self.extra.iter().cloned());
+        arguments
+    }
+
+    /// The endpoint for gRPC clients.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.listen)
+    }
+}
+
+/// The binary to test: what `LEDGERLINE_BIN` names, else `ledgerline` beside this test program's folder, where cargo
+/// puts it. Tests of the root package know it better: `env!("CARGO_BIN_EXE_ledgerline")`.
+///
+/// # Errors
+///
+/// When there is no such file: build it first, `cargo build`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test program is told by its environment what to test"
+)]
+pub fn binary() -> anyhow::Result<PathBuf> {
+    if let Ok(path) = std::env::var(BINARY_ENV) {
+        return exists(Path::new(&path));
+    }
+    let program = std::env::current_exe()?;
+    let folder = program
+        .ancestors()
+        .skip(1)
+        .find(|folder| folder.file_name().is_none_or(|name| name != "deps"))
+        .unwrap_or(Path::new("."));
+    exists(&folder.join("ledgerline"))
+}
+
+fn exists(path: &Path) -> anyhow::Result<PathBuf> {
+    anyhow::ensure!(
+        path.is_file(),
+        "no binary at {}: build it, or name it in {BINARY_ENV}",
+        path.display()
+    );
+    Ok(path.to_owned())
+}
