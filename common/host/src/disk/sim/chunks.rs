@@ -51,7 +51,7 @@ impl Chunks {
     pub(super) fn cut(&mut self, first: u64) {
         let (group, at) = place(first);
         let gone = self.groups.split_off(&(group + 1));
-        self.len -= gone.values().map(|group| count(group)).sum::<usize>();
+        self.len -= gone.values().map(count).sum::<usize>();
         if let Some(last) = self.groups.get_mut(&group) {
             let before = count(last);
             Arc::make_mut(last)[at..].fill(None);
