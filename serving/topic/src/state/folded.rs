@@ -150,6 +150,11 @@ impl SnapshotFinder {
         Ok(self.is_found)
     }
 
+    /// Whether a complete snapshot was seen.
+    pub const fn is_found(&self) -> bool {
+        self.is_found
+    }
+
     /// So many first bytes of an entry say what it is.
     pub const PREFIX_LEN: usize = 23;
 }
