@@ -30,6 +30,15 @@
 //! *valid*. What a run does not promise ([`Guarantees`](crate::history::Guarantees)) is counted as allowed and condemns
 //! nothing.
 //!
+//! **What must hold of a history for this to be fair**: a consumer's `open` is written for *each* attach, reconnects behind
+//! a client library's back included, since order and repeats are judged per session; `close` when a session is over;
+//! `drained` only once redeliveries after that could have come; `ep` only where the answer comes from the owner that wrote
+//! the entry.
+//!
+//! **The judge is judged** in `tests/`: `scripted.rs` has the smallest history for each check, `generator.rs` makes correct
+//! histories in which nothing may be found, `injected.rs` plants one anomaly at random and expects exactly that one (it is
+//! the list of what re-breaks each check).
+//!
 //! To extend: name the check in `verdict.rs`, with the promise it belongs to, and read the tables in a file of its own.
 
 mod acks;
