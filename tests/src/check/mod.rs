@@ -1,7 +1,7 @@
 //! The judge of histories.
 //!
 //! It knows what Ledgerline promises and nothing of how the promise is kept. Events are noted one by one into compact
-//! tables ([`records`]: names interned, messages numbered), the tables are put in log order once ([`logs`]), and then each
+//! tables (`records`: names interned, messages numbered), the tables are put in log order once (`logs`), and then each
 //! group of checks reads them, one file a group:
 //!
 //! | file | checks |
