@@ -149,7 +149,11 @@ impl Config {
             return refuse("merge_width", "must be 2 to 64", &self.merge_width);
         }
         if self.entry_max > Entry::MAX_PAYLOAD {
-            return refuse("entry_max", "is above the protocol's limit", &self.entry_max);
+            return refuse(
+                "entry_max",
+                "is above the protocol's limit",
+                &self.entry_max,
+            );
         }
         Ok(())
     }

@@ -14,11 +14,17 @@
 //! }
 //! ```
 
+mod codec;
 pub mod config;
+pub mod debug;
 pub mod engine;
+mod files;
 pub mod identity;
 pub mod job;
+pub mod journal;
+pub mod manifest;
 pub mod open;
+pub mod store;
 
 pub use config::Config;
 pub use engine::{Answer, Ask, Effect, Engine, Event, Request, Standing, Stats, Token};

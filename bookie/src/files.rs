@@ -1,0 +1,97 @@
+//! Small files replaced whole, and directories made durable.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use host::disk::{Disk, OpenMode};
+
+use crate::codec::{narrow, wide};
+
+/// Replaces a file atomically and durably: writes `<name>.new`, syncs it, renames it, syncs the directory.
+///
+/// After an error before the rename the old file stands; after one at the directory's sync either may.
+pub(crate) fn replace(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let fresh = dir.join(format!("{name}.new"));
+    remove_if_there(disk, &fresh)?;
+    let written = disk.open(&fresh, OpenMode::CreateNew).and_then(|file| {
+        file.write_at(0, bytes)?;
+        file.sync_data()
+    });
+    if let Err(error) = written {
+        // A full disk is given its bytes back; whatever stays is swept at the next start.
+        drop(disk.remove(&fresh));
+        return Err(error);
+    }
+    disk.rename(&fresh, &dir.join(name))?;
+    sync_names(disk, dir)
+}
+
+/// Syncs a directory. An error is final whatever the system calls it: a full disk is no excuse here, since nothing
+/// that relied on the names may be believed and nothing is tried again.
+pub(crate) fn sync_names(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    disk.sync_dir(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull => io::Error::other(error),
+        _ => error,
+    })
+}
+
+/// Reads a whole file; `None` when there is none.
+pub(crate) fn read_whole(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    if !disk.exists(path)? {
+        return Ok(None);
+    }
+    let file = disk.open(path, OpenMode::Read)?;
+    let mut bytes = vec![0; narrow(file.len()?)];
+    let count = file.read_at(0, &mut bytes)?;
+    bytes.truncate(count);
+    Ok(Some(bytes))
+}
+
+/// Removes a file when it is there.
+pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Names in a directory, without the directory.
+pub(crate) fn names(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<String>> {
+    let listed = disk.list(dir)?;
+    Ok(listed
+        .iter()
+        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+        .collect())
+}
+
+/// Reads exactly `into`; an early end is an error.
+pub(crate) fn read_exact(
+    file: &dyn host::disk::File,
+    offset: u64,
+    into: &mut [u8],
+) -> io::Result<()> {
+    if file.read_at(offset, into)? == into.len() {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        format!("file ends early offset={offset} wanted={}", into.len()),
+    ))
+}
+
+/// The number in a name such as `0000000000000007.journal`.
+pub(crate) fn number_of(name: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_suffix(suffix)?;
+    (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok())?
+}
+
+/// The path of a numbered file.
+pub(crate) fn numbered(dir: &Path, number: u64, suffix: &str) -> PathBuf {
+    dir.join(format!("{number:016x}{suffix}"))
+}
+
+/// The bytes of a file that will have `len` bytes, as long as the machine's memory allows.
+pub(crate) fn zeros(len: u64) -> Vec<u8> {
+    debug_assert!(len <= wide(1 << 24), "zeros are written in pieces");
+    vec![0; narrow(len)]
+}

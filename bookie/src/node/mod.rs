@@ -1,0 +1,202 @@
+//! A running bookie: the engine's task, its disk workers, its place in meta, and its gRPC service.
+//!
+//! The order of a start: lock and read the directories, raise the incarnation, listen (nothing is answered yet), open
+//! a session, tell meta what was found, make meta's answer durable, and only then answer. So a bookie does not start
+//! while meta is away. The order of a stop: no new calls, the journal closed with an end frame, the session ended.
+
+mod service;
+mod streams;
+mod task;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::Host;
+use host::net::Address;
+use meta_client::{MetaClient, MetaError, Session, SessionConfig};
+use proto::bookie_v1::bookie_server::BookieServer;
+use proto::transport::{INTERNAL_MESSAGE_MAX, Routes, ServerOptions, serve};
+use tokio_util::sync::CancellationToken;
+use types::cluster::{BookieRecord, BookieState, NodeRole};
+use types::command::{Command, Reply};
+use types::{BookieId, NodeName};
+
+use crate::{Config, OpenError, Opening, Place, Standing};
+use service::Service;
+use task::{EngineHandle, Report};
+
+/// How long a stop waits for what is under way.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// A bookie of a cluster.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Its name, unique among the bookies of the cluster. A disk belongs to one name.
+    pub name: NodeName,
+    /// Where it listens for serving nodes: `host:port`.
+    pub listen: Address,
+    /// Where serving nodes reach it: `host:port`. None: where it listens.
+    pub advertise: Option<String>,
+    /// How long it counts as alive after a keep-alive.
+    pub lease: Duration,
+    /// Its storage.
+    pub engine: Config,
+}
+
+/// Why a bookie does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Its directories.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The address it is to listen at.
+    #[error("bookie cannot listen, is another process there? choose another with --listen address={address}")]
+    Listen {
+        /// The address.
+        address: Address,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// Meta refused it, or did not answer.
+    #[error("meta did not admit the bookie")]
+    Meta(#[from] MetaError),
+    /// The node was stopped while it started.
+    #[error("stopped while starting")]
+    Stopped,
+}
+
+/// A running bookie.
+#[derive(Debug)]
+pub struct BookieNode {
+    host: Host,
+    record: BookieRecord,
+    local: Address,
+    engine: EngineHandle,
+    session: Session,
+    closing: CancellationToken,
+}
+
+impl BookieNode {
+    /// Starts a bookie. Its tasks are a part of `host`'s: a failed write or sync fails them all.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`]; each message names what to change.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the bookie may be half started; stop the tasks of `host`.
+    pub async fn start(
+        host: &Host,
+        config: NodeConfig,
+        meta: MetaClient,
+    ) -> Result<Self, NodeError> {
+        let host = host.fork("bookie");
+        let opening = survey(&host, &config, &meta).await?;
+        let incoming = host.net.listen(&config.listen).await.map_err(|source| {
+            NodeError::Listen { address: config.listen.clone(), source }
+        })?;
+        let local = incoming.local.clone();
+        let address = config.advertise.clone().unwrap_or_else(|| local.to_string());
+        let session = Session::open(
+            &host,
+            &meta,
+            SessionConfig {
+                role: NodeRole::Bookie,
+                name: config.name.clone(),
+                address: address.clone(),
+                endpoint: String::new(),
+                lease: config.lease,
+            },
+        )
+        .await?;
+        let claim = opening.claim(address);
+        let register = Command::RegisterBookie { claim, session: session.id() };
+        let Reply::Bookie(record) = meta.execute(register).await? else {
+            return Err(NodeError::Meta(MetaError::odd_answer()));
+        };
+        let (worker, now, to_finish) =
+            (host.disk_worker("open"), host.clock.now(), record.clone());
+        let opened = worker.run(move || opening.finish(&to_finish, now)).await;
+        let (engine, report) = opened.map_err(|_| NodeError::Stopped)??;
+        for damage in &report.damage {
+            tracing::warn!(%damage, "found on the disk");
+        }
+        tracing::info!(
+            bookie = %report.id, born = %report.born, incarnation = %report.incarnation,
+            frames = report.frames, records = report.records, cut_tail = report.cut_tail,
+            address = %local, "bookie open"
+        );
+        let (engine, reports) = EngineHandle::start(&host, engine);
+        host.tasks.spawn("report", report_changes(meta.clone(), session.clone(), record.id, reports));
+        let service = Service::new(&host, &config, meta.cluster(), &record, engine.clone());
+        let server = BookieServer::new(service)
+            .max_decoding_message_size(INTERNAL_MESSAGE_MAX)
+            .max_encoding_message_size(INTERNAL_MESSAGE_MAX);
+        let closing = CancellationToken::new();
+        let shutdown = closing.clone().cancelled_owned();
+        host.tasks.spawn("serve", async move {
+            serve(incoming, Routes::new().add(server), &ServerOptions::internal(), shutdown).await
+        });
+        Ok(Self { host, record, local, engine, session, closing })
+    }
+
+    /// Its number.
+    pub const fn id(&self) -> BookieId {
+        self.record.id
+    }
+
+    /// Where it listens.
+    pub const fn local(&self) -> &Address {
+        &self.local
+    }
+
+    /// Stops it cleanly: what was taken is on the disk, and the next start needs no recovery.
+    pub async fn stop(self) {
+        self.closing.cancel();
+        self.engine.stop().await;
+        self.session.end().await;
+        if let Err(error) = self.host.tasks.stop(STOP_WITHIN).await {
+            tracing::warn!(%error, "bookie stopped with tasks left");
+        }
+    }
+}
+
+/// Locks and reads the directories.
+async fn survey(
+    host: &Host,
+    config: &NodeConfig,
+    meta: &MetaClient,
+) -> Result<Opening, NodeError> {
+    let place = Place {
+        cluster: meta.cluster(),
+        name: config.name.clone(),
+        entropy: host.rng.u128(),
+    };
+    let (engine, disk) = (config.engine.clone(), Arc::clone(&host.disk));
+    let worker = host.disk_worker("survey");
+    let opening = worker.run(move || Opening::start(engine, disk, place)).await;
+    Ok(opening.map_err(|_| NodeError::Stopped)??)
+}
+
+/// Tells meta how the bookie stands and how far its journal is, the newest word only. What meta does not take is told
+/// again with the next change; a report is never waited for.
+async fn report_changes(
+    meta: MetaClient,
+    session: Session,
+    id: BookieId,
+    mut reports: tokio::sync::watch::Receiver<Report>,
+) {
+    while reports.changed().await.is_ok() {
+        let Report { mark, standing } = *reports.borrow_and_update();
+        let state = match standing {
+            Standing::ReadWrite => BookieState::ReadWrite,
+            Standing::ReadOnly => BookieState::ReadOnly,
+        };
+        let report = Command::ReportBookie { id, session: session.id(), mark, state };
+        if let Err(error) = meta.execute(report).await {
+            tracing::warn!(%error, "meta was not told how the bookie stands");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The task that owns the engine: requests in, one batch for each wake-up; jobs out to the disk workers; answers back
+//! to whoever waits, one hand-over for each stream and flush.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use host::{DiskWorker, Host};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use types::storage::{LacResult, Read, ReadLac, ReadResult, ReadRun, RunItem};
+
+use super::streams::Outbox;
+use crate::{Answer, Ask, Effect, Engine, Event, Job, JobDone, Request, Standing, Token, Worker};
+
+/// Calls that wait for the engine. Beyond it their tasks wait, and with them the streams they read from.
+const INBOX: usize = 1024;
+/// Most calls that one wake-up takes in.
+const BATCH: usize = 256;
+
+/// The engine's task, as the service sees it. Clones are the same engine.
+#[derive(Debug, Clone)]
+pub(super) struct EngineHandle {
+    inbox: mpsc::Sender<Call>,
+    stop: CancellationToken,
+    stopped: CancellationToken,
+    reports: watch::Receiver<Report>,
+}
+
+/// What meta is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) mark: u64,
+    pub(super) standing: Standing,
+}
+
+/// One call.
+enum Call {
+    /// Entries and LACs of one frame; answers go to the stream's outbox under the callers' numbers.
+    Adds { outbox: Arc<Outbox>, asks: Vec<(u64, Ask)> },
+    Read(Read, oneshot::Sender<ReadResult>),
+    ReadLac(ReadLac, oneshot::Sender<LacResult>),
+    ReadRun(ReadRun, oneshot::Sender<Vec<RunItem>>),
+}
+
+/// The engine's task has ended: the bookie is stopping, or failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the bookie is stopping")]
+pub(super) struct EngineGone;
+
+/// A write or a sync failed: the process must stop, and recover from its journal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("storage failed, the process must stop reason={reason}")]
+pub(super) struct StorageFailed {
+    reason: String,
+}
+
+impl EngineHandle {
+    /// Starts the task and the workers.
+    pub(super) fn start(host: &Host, engine: Engine) -> (Self, watch::Receiver<Report>) {
+        let (inbox, calls) = mpsc::channel(INBOX);
+        let first = Report { mark: engine.mark(), standing: engine.standing() };
+        let (reports, told) = watch::channel(first);
+        let stop = CancellationToken::new();
+        let stopped = CancellationToken::new();
+        let workers = Worker::ALL.map(|worker| (worker, host.disk_worker(name(worker))));
+        let task = EngineTask {
+            host: host.clone(),
+            engine,
+            workers: workers.into_iter().collect(),
+            done: Arc::default(),
+            waiting: BTreeMap::new(),
+            next: 0,
+            reports,
+        };
+        let run = task.run(calls, stop.clone(), stopped.clone());
+        host.tasks.spawn("engine", run);
+        (Self { inbox, stop, stopped, reports: told.clone() }, told)
+    }
+
+    /// Whether it takes the writes of writers.
+    pub(super) fn is_writable(&self) -> bool {
+        self.reports.borrow().standing == Standing::ReadWrite
+    }
+
+    /// Hands in what one frame of a stream brought. Waits while the engine is behind.
+    pub(super) async fn add(
+        &self,
+        outbox: &Arc<Outbox>,
+        asks: Vec<(u64, Ask)>,
+    ) -> Result<(), EngineGone> {
+        let outbox = Arc::clone(outbox);
+        self.inbox.send(Call::Adds { outbox, asks }).await.map_err(|_| EngineGone)
+    }
+
+    pub(super) async fn read(&self, read: Read) -> Result<ReadResult, EngineGone> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Call::Read(read, reply)).await.map_err(|_| EngineGone)?;
+        answer.await.map_err(|_| EngineGone)
+    }
+
+    pub(super) async fn read_lac(&self, read: ReadLac) -> Result<LacResult, EngineGone> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Call::ReadLac(read, reply)).await.map_err(|_| EngineGone)?;
+        answer.await.map_err(|_| EngineGone)
+    }
+
+    pub(super) async fn read_run(&self, run: ReadRun) -> Result<Vec<RunItem>, EngineGone> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Call::ReadRun(run, reply)).await.map_err(|_| EngineGone)?;
+        answer.await.map_err(|_| EngineGone)
+    }
+
+    /// Closes the journal and ends the task.
+    pub(super) async fn stop(&self) {
+        self.stop.cancel();
+        self.stopped.cancelled().await;
+    }
+}
+
+const fn name(worker: Worker) -> &'static str {
+    use crate::Lane;
+    match worker {
+        Worker::Journal => "journal",
+        Worker::Store => "store",
+        Worker::Read(Lane::Tail) => "read-tail",
+        Worker::Read(Lane::CatchUp) => "read-run",
+        Worker::Read(Lane::Recovery) => "read-fence",
+    }
+}
+
+/// Jobs that ended. As many as the engine has under way, which it bounds itself.
+#[derive(Debug, Default)]
+struct Done {
+    jobs: Mutex<Vec<JobDone>>,
+    filled: Notify,
+}
+
+impl Done {
+    fn push(&self, job: JobDone) {
+        // One vector, whole after each statement.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).push(job);
+        self.filled.notify_one();
+    }
+
+    fn take(&self) -> Vec<JobDone> {
+        std::mem::take(&mut *self.jobs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Who waits for an answer.
+enum Waiting {
+    Add { outbox: Arc<Outbox>, id: u64 },
+    Read(oneshot::Sender<ReadResult>),
+    ReadLac(oneshot::Sender<LacResult>),
+    ReadRun(oneshot::Sender<Vec<RunItem>>),
+}
+
+struct EngineTask {
+    host: Host,
+    engine: Engine,
+    workers: BTreeMap<Worker, DiskWorker>,
+    done: Arc<Done>,
+    waiting: BTreeMap<u64, Waiting>,
+    next: u64,
+    reports: watch::Sender<Report>,
+}
+
+/// Whether the loop goes on.
+#[derive(PartialEq, Eq)]
+enum Goes {
+    On,
+    Stopped,
+}
+
+impl EngineTask {
+    async fn run(
+        mut self,
+        mut calls: mpsc::Receiver<Call>,
+        stop: CancellationToken,
+        stopped: CancellationToken,
+    ) -> Result<(), StorageFailed> {
+        // However the task ends, nobody waits for it in vain.
+        let _stopped = stopped.drop_guard();
+        let cancelled = self.host.tasks.token();
+        let done = Arc::clone(&self.done);
+        let mut is_stopping = false;
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut effects = Vec::new();
+        loop {
+            let deadline = self.engine.deadline();
+            tokio::select! {
+                biased; // The end, then what frees room, then new work, then time.
+                () = cancelled.cancelled() => return Ok(()),
+                () = stop.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    self.engine.handle(self.host.clock.now(), Event::Stop, &mut effects);
+                }
+                () = done.filled.notified() => {
+                    for job in done.take() {
+                        self.engine.handle(self.host.clock.now(), Event::Done(job), &mut effects);
+                    }
+                }
+                count = calls.recv_many(&mut batch, BATCH), if !is_stopping => {
+                    if count == 0 {
+                        return Ok(()); // Nobody is left to ask.
+                    }
+                    let requests = self.requests(&mut batch);
+                    self.engine.handle(
+                        self.host.clock.now(),
+                        Event::Requests(requests),
+                        &mut effects,
+                    );
+                }
+                () = self.host.clock.deadline(deadline) => {
+                    self.engine.handle(self.host.clock.now(), Event::Deadline, &mut effects);
+                }
+            }
+            if self.perform(&mut effects).await? == Goes::Stopped {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Numbers the calls and notes who waits.
+    fn requests(&mut self, batch: &mut Vec<Call>) -> Vec<Request> {
+        let mut requests = Vec::with_capacity(batch.len());
+        for call in batch.drain(..) {
+            match call {
+                Call::Adds { outbox, asks } => {
+                    for (id, ask) in asks {
+                        let waits = matches!(ask, Ask::Add(_));
+                        let waiting = waits.then(|| {
+                            let outbox = Arc::clone(&outbox);
+                            Waiting::Add { outbox, id }
+                        });
+                        requests.push(self.request(ask, waiting));
+                    }
+                }
+                Call::Read(read, reply) => {
+                    requests.push(self.request(Ask::Read(read), Some(Waiting::Read(reply))));
+                }
+                Call::ReadLac(read, reply) => {
+                    requests.push(self.request(Ask::ReadLac(read), Some(Waiting::ReadLac(reply))));
+                }
+                Call::ReadRun(run, reply) => {
+                    requests.push(self.request(Ask::ReadRun(run), Some(Waiting::ReadRun(reply))));
+                }
+            }
+        }
+        requests
+    }
+
+    fn request(&mut self, ask: Ask, waiting: Option<Waiting>) -> Request {
+        let token = Token(self.next);
+        self.next += 1;
+        if let Some(waiting) = waiting {
+            self.waiting.insert(token.0, waiting);
+        }
+        Request { token, ask }
+    }
+
+    async fn perform(&mut self, effects: &mut Vec<Effect>) -> Result<Goes, StorageFailed> {
+        let mut filled: Vec<Arc<Outbox>> = Vec::new();
+        let mut goes = Goes::On;
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Reply { token, answer } => self.reply(token, answer, &mut filled),
+                Effect::Run { worker, job } => self.start(worker, job).await,
+                Effect::MarkMoved(mark) => self.reports.send_modify(|report| report.mark = mark),
+                Effect::Standing(standing) => {
+                    tracing::info!(?standing, "bookie stands otherwise");
+                    self.reports.send_modify(|report| report.standing = standing);
+                }
+                Effect::Alarm(alarm) => tracing::error!(?alarm, "storage is not as it must be"),
+                Effect::Fatal(reason) => return Err(StorageFailed { reason }),
+                Effect::Stopped => goes = Goes::Stopped,
+            }
+        }
+        for outbox in filled {
+            outbox.flush();
+        }
+        Ok(goes)
+    }
+
+    fn reply(&mut self, token: Token, answer: Answer, filled: &mut Vec<Arc<Outbox>>) {
+        // Who waited may be gone: a stream that broke, a call that was given up.
+        match (self.waiting.remove(&token.0), answer) {
+            (Some(Waiting::Add { outbox, id }), Answer::Add(result)) => {
+                outbox.push(id, result);
+                if !filled.iter().any(|known| Arc::ptr_eq(known, &outbox)) {
+                    filled.push(outbox);
+                }
+            }
+            (Some(Waiting::Read(reply)), Answer::Read(result)) => drop(reply.send(result)),
+            (Some(Waiting::ReadLac(reply)), Answer::ReadLac(result)) => drop(reply.send(result)),
+            (Some(Waiting::ReadRun(reply)), Answer::ReadRun(items)) => drop(reply.send(items)),
+            (None, _) => {}
+            (Some(_), answer) => {
+                tracing::error!(?answer, "the engine gave an answer of another kind");
+            }
+        }
+    }
+
+    async fn start(&self, worker: Worker, job: Job) {
+        let done = Arc::clone(&self.done);
+        let queue = self.workers.get(&worker).expect("every worker was started");
+        // A worker that is gone has failed the node: the end of this task is on its way.
+        let _ = queue.submit_then(move || job.run(), move |job| done.push(job)).await;
+    }
+}
