@@ -1,1 +1,4 @@
-//! To be described.
+//! The service that coordinates a cluster.
+
+mod execute;
+pub mod store;

@@ -77,5 +77,9 @@ pub mod raw {
     }
 }
 
-/// The descriptors of every file, as written: what reflection serves.
-pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+/// The descriptors of the public files, as written: what reflection serves to clients.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.bin"));
+
+/// The descriptors of the internal files, as written.
+pub const INTERNAL_FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/internal.bin"));

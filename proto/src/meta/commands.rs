@@ -30,7 +30,10 @@ use pb::reply::Reply as WireReply;
 /// # Errors
 ///
 /// `BAD_FIELD` for a command that only meta itself gives.
-#[expect(clippy::too_many_lines, reason = "a table with one row for each command")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table with one row for each command"
+)]
 pub fn command_to_wire(command: &Command) -> Result<pb::Command, Problem> {
     let wire = match command {
         Command::Bootstrap { .. }

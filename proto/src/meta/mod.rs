@@ -184,10 +184,7 @@ where
         .map_err(|error| Problem::bad_field(field, error))
 }
 
-fn all<W, T>(
-    items: Vec<W>,
-    each: impl Fn(W) -> Result<T, Problem>,
-) -> Result<Vec<T>, Problem> {
+fn all<W, T>(items: Vec<W>, each: impl Fn(W) -> Result<T, Problem>) -> Result<Vec<T>, Problem> {
     items.into_iter().map(each).collect()
 }
 
@@ -204,8 +201,7 @@ fn command_id_to_wire(id: CommandId) -> bytes::Bytes {
 }
 
 fn command_id(bytes: &[u8]) -> Result<CommandId, Problem> {
-    CommandId::from_slice(bytes)
-        .ok_or_else(|| Problem::bad_field("command", "16 bytes are needed"))
+    CommandId::from_slice(bytes).ok_or_else(|| Problem::bad_field("command", "16 bytes are needed"))
 }
 
 fn nanos(duration: std::time::Duration) -> u64 {

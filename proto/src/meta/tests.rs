@@ -1,1 +1,458 @@
+use std::time::Duration;
 
+use types::chain::{
+    Chain, ChainLink, Claim, LedgerRecord, LedgerState, LinkEnd, LogKind, ShardChange,
+    ShardCommand, ShardOutcome, ShardRecord, ShardView,
+};
+use types::cluster::{
+    BookieClaim, BookieRecord, BookieState, NodeRole, SessionRecord, SessionState,
+};
+use types::command::{Answer, Command, Page, Query, Reply};
+use types::topic::{
+    NamespaceRecord, StartPosition, SubscriptionMode, SubscriptionRecord, SubscriptionState,
+    TenantRecord, TopicRecord,
+};
+use types::{
+    EntryId, Epoch, Incarnation, LedgerId, LedgerSeq, LogId, NodeId, Offset, Reason,
+    SubscriptionId, SubscriptionName, TopicId, TopicName, WallTime,
+};
+
+use super::*;
+
+const AT: WallTime = WallTime::from_nanos(5);
+const HERE: ClusterId = ClusterId::new(7);
+
+fn topic_name() -> TopicName {
+    "orders".parse().unwrap()
+}
+
+fn subscription_name() -> SubscriptionName {
+    "orders/subscriptions/s".parse().unwrap()
+}
+
+fn end(last: Option<u64>) -> LinkEnd {
+    LinkEnd {
+        last: last.map(EntryId::new),
+        next_offset: Offset::new(9),
+    }
+}
+
+fn change_of(change: ShardChange) -> Command {
+    Command::ChangeShard(ShardCommand {
+        shard: ShardId::new(1),
+        epoch: Epoch::new(2),
+        command: CommandId::new(3),
+        planned_on: Revision::new(4),
+        change,
+    })
+}
+
+fn commands() -> Vec<Command> {
+    let create = |start| Command::CreateSubscription {
+        name: subscription_name(),
+        mode: SubscriptionMode::Exclusive,
+        ack_deadline: Duration::from_secs(30),
+        start,
+        at: AT,
+    };
+    let extend = |log, close, successor| {
+        change_of(ShardChange::Extend {
+            log,
+            close,
+            successor,
+        })
+    };
+    let bookie = BookieId::new(3);
+    vec![
+        Command::OpenSession {
+            role: NodeRole::Serving,
+            name: "s1".parse().unwrap(),
+            address: "a:1".to_owned(),
+            endpoint: "http://a:2".to_owned(),
+            lease: Duration::from_millis(1500),
+            command: CommandId::new(u128::MAX),
+        },
+        Command::EndSession {
+            session: SessionId::new(4),
+        },
+        Command::RegisterBookie {
+            session: SessionId::new(4),
+            claim: BookieClaim {
+                name: "b1".parse().unwrap(),
+                address: "b:1".to_owned(),
+                id: Some(bookie),
+                born: Some(Revision::new(0)),
+                incarnation: Incarnation::new(6),
+                mark: 7,
+                damaged: true,
+            },
+        },
+        Command::ReportBookie {
+            id: bookie,
+            session: SessionId::new(4),
+            mark: 8,
+            state: BookieState::ReadOnly,
+        },
+        Command::CreateTenant {
+            name: "tenants/acme".parse().unwrap(),
+            at: AT,
+        },
+        Command::CreateNamespace {
+            name: "tenants/acme/namespaces/shop".parse().unwrap(),
+            at: AT,
+        },
+        Command::CreateTopic {
+            name: topic_name(),
+            quorum: Quorum::THREE_TWO,
+            at: AT,
+        },
+        create(StartPosition::Earliest),
+        create(StartPosition::Latest),
+        create(StartPosition::Offset(Offset::new(0))),
+        Command::ActivateSubscription {
+            name: subscription_name(),
+            id: SubscriptionId::new(5),
+        },
+        Command::ClaimShard(Claim {
+            shard: ShardId::new(1),
+            session: SessionId::new(4),
+            command: CommandId::new(0),
+        }),
+        change_of(ShardChange::CloseRecovered {
+            message: Some(end(None)),
+            state: None,
+        }),
+        change_of(ShardChange::CloseRecovered {
+            message: None,
+            state: Some(end(Some(0))),
+        }),
+        extend(LogKind::Message, Some(end(Some(3))), Some(vec![bookie])),
+        extend(LogKind::State, None, Some(Vec::new())),
+        extend(LogKind::State, Some(end(None)), None),
+        change_of(ShardChange::Release),
+        Command::AcceptLoss {
+            ledger: LedgerId::new(LogId::new(1), LedgerSeq::new(2)),
+            last: Some(EntryId::new(0)),
+            next_offset: Offset::new(1),
+            reason: "ann: gone".to_owned(),
+            at: AT,
+        },
+    ]
+}
+
+fn ledger(state: LedgerState) -> LedgerRecord {
+    LedgerRecord {
+        id: LedgerId::new(LogId::new(1), LedgerSeq::new(2)),
+        created: Revision::new(3),
+        ensemble: vec![BookieId::new(1), BookieId::new(2)],
+        quorum: Quorum::new(2, 1).unwrap(),
+        state,
+    }
+}
+
+fn view_of(owner: Option<u64>, command: Option<u128>) -> ShardView {
+    let closed = ChainLink {
+        seq: LedgerSeq::new(0),
+        first_offset: Offset::new(0),
+        end: Some(end(Some(1))),
+    };
+    let open = ChainLink {
+        seq: LedgerSeq::new(1),
+        first_offset: Offset::new(9),
+        end: None,
+    };
+    ShardView {
+        record: ShardRecord {
+            id: ShardId::new(1),
+            topic: TopicId::new(2),
+            quorum: Quorum::ONE,
+            epoch: Epoch::new(3),
+            owner: owner.map(SessionId::new),
+            last_command: command.map(CommandId::new),
+            message: Chain {
+                log: LogId::new(1),
+                links: vec![closed, open],
+            },
+            state: Chain::empty(LogId::new(2)),
+        },
+        version: Revision::new(11),
+        tails: vec![ledger(LedgerState::Open)],
+    }
+}
+
+fn session_of(state: SessionState) -> SessionRecord {
+    SessionRecord {
+        id: SessionId::new(1),
+        role: NodeRole::Bookie,
+        node: NodeId::new(2),
+        name: "b1".parse().unwrap(),
+        address: "b:1".to_owned(),
+        endpoint: String::new(),
+        lease: Duration::from_secs(10),
+        state,
+    }
+}
+
+fn bookie_of(state: BookieState, live: bool) -> BookieRecord {
+    BookieRecord {
+        id: BookieId::new(1),
+        name: "b1".parse().unwrap(),
+        address: "b:1".to_owned(),
+        born: Revision::new(2),
+        incarnation: Incarnation::new(3),
+        mark: 4,
+        state,
+        session: SessionId::new(5),
+        live,
+    }
+}
+
+fn tenant_of() -> TenantRecord {
+    TenantRecord {
+        name: "tenants/acme".parse().unwrap(),
+        created_at: AT,
+    }
+}
+
+fn namespace_of() -> NamespaceRecord {
+    NamespaceRecord {
+        name: "tenants/acme/namespaces/shop".parse().unwrap(),
+        created_at: AT,
+    }
+}
+
+fn topic_of() -> TopicRecord {
+    TopicRecord {
+        id: TopicId::new(1),
+        name: topic_name(),
+        quorum: Quorum::THREE_TWO,
+        shards: vec![ShardId::new(1)],
+        created_at: AT,
+    }
+}
+
+fn subscription_of(state: SubscriptionState) -> SubscriptionRecord {
+    SubscriptionRecord {
+        id: SubscriptionId::new(1),
+        topic: TopicId::new(2),
+        name: subscription_name(),
+        mode: SubscriptionMode::Shared,
+        ack_deadline: Duration::from_nanos(1),
+        start: StartPosition::Offset(Offset::new(3)),
+        state,
+        created_at: AT,
+    }
+}
+
+#[test]
+fn commands_survive_the_wire() {
+    for it in commands() {
+        let wire = command_to_wire(&it).unwrap();
+        assert_eq!(command(wire, AT), Ok(it));
+    }
+}
+
+#[test]
+fn commands_of_meta_itself_have_no_wire_form() {
+    let session = SessionId::new(1);
+    for it in [
+        Command::Bootstrap {
+            cluster: HERE,
+            at: AT,
+        },
+        Command::ReviveSession { session },
+        Command::ExpireSession { session },
+    ] {
+        assert_eq!(command_to_wire(&it).unwrap_err().reason, Reason::BadField);
+    }
+}
+
+#[test]
+fn replies_survive_the_wire() {
+    let mut replies = vec![
+        Reply::Done,
+        Reply::Bookie(bookie_of(BookieState::ReadWrite, true)),
+        Reply::Bookie(bookie_of(BookieState::ReadOnly, false)),
+        Reply::Tenant(tenant_of()),
+        Reply::Namespace(namespace_of()),
+        Reply::Topic(topic_of()),
+        Reply::Subscription(subscription_of(SubscriptionState::Creating)),
+        Reply::Subscription(subscription_of(SubscriptionState::Active)),
+        Reply::Shard(ShardOutcome::Committed(view_of(Some(0), Some(0)))),
+        Reply::Shard(ShardOutcome::Conflict(view_of(None, None))),
+    ];
+    for state in [
+        SessionState::Live,
+        SessionState::Expired,
+        SessionState::Ended,
+    ] {
+        replies.push(Reply::Session(session_of(state)));
+    }
+    for it in replies {
+        assert_eq!(reply(reply_to_wire(&it)), Ok(it));
+    }
+}
+
+#[test]
+fn queries_survive_the_wire() {
+    let page = Page {
+        after: Some(String::new()),
+        limit: 3,
+    };
+    let topic = topic_name();
+    let namespace = topic.namespace();
+    for it in [
+        Query::Cluster,
+        Query::Tenant(namespace.tenant()),
+        Query::Tenants(page.clone()),
+        Query::Namespace(namespace.clone()),
+        Query::Namespaces(namespace.tenant(), page.clone()),
+        Query::Topic(topic.clone()),
+        Query::Topics(namespace, page.clone()),
+        Query::Subscription(subscription_name()),
+        Query::Subscriptions(topic, page),
+        Query::Shard(ShardId::new(1)),
+        Query::Ledgers(vec![LedgerId::new(LogId::new(1), LedgerSeq::new(2))]),
+        Query::Bookies,
+        Query::Sessions,
+    ] {
+        assert_eq!(query(query_to_wire(&it)), Ok(it));
+    }
+}
+
+#[test]
+fn answers_survive_the_wire() {
+    let recovering = LedgerState::Recovering {
+        epoch: Epoch::new(0),
+    };
+    let closed = |last: Option<u64>, complete| LedgerState::Closed {
+        last: last.map(EntryId::new),
+        complete,
+    };
+    let states = [recovering, closed(None, false), closed(Some(0), true)];
+    let session = session_of(SessionState::Ended);
+    for it in [
+        Answer::Cluster(HERE),
+        Answer::Tenant(None),
+        Answer::Tenant(Some(tenant_of())),
+        Answer::Tenants(vec![tenant_of(), tenant_of()]),
+        Answer::Namespace(Some(namespace_of())),
+        Answer::Namespaces(Vec::new()),
+        Answer::Topic(Some(topic_of())),
+        Answer::Topics(vec![topic_of()]),
+        Answer::Subscription(None),
+        Answer::Subscriptions(vec![subscription_of(SubscriptionState::Active)]),
+        Answer::Shard(None, None),
+        Answer::Shard(Some(view_of(Some(1), Some(2))), Some(session.clone())),
+        Answer::Ledgers(states.into_iter().map(ledger).collect()),
+        Answer::Bookies(vec![bookie_of(BookieState::ReadOnly, true)]),
+        Answer::Sessions(vec![session]),
+    ] {
+        assert_eq!(answer(answer_to_wire(&it)), Ok(it));
+    }
+}
+
+#[test]
+fn watches_survive_the_wire() {
+    let changes = [
+        Change::Shard(ShardId::new(1)),
+        Change::Topic(topic_name()),
+        Change::Subscription(subscription_name()),
+        Change::Bookie(BookieId::new(2)),
+        Change::Session(SessionId::new(3)),
+    ];
+    let events: Vec<ChangeEvent> = changes
+        .into_iter()
+        .map(|change| ChangeEvent {
+            revision: Revision::new(4),
+            change,
+        })
+        .collect();
+    let upto = Revision::new(6);
+    let wire = changes_to_wire(&events, upto);
+    assert_eq!(watched(wire), Ok(Watched::Changes { events, upto }));
+    assert_eq!(
+        watched(reset_to_wire(upto)),
+        Ok(Watched::Reset { now: upto })
+    );
+}
+
+#[test]
+fn empty_and_unknown_parts_are_refused_by_name() {
+    use pb::command::Command as Wire;
+    let refused = |wire: Option<Wire>| {
+        let problem = command(pb::Command { command: wire }, AT).unwrap_err();
+        assert_eq!(problem.reason, Reason::BadField);
+        problem.field.unwrap()
+    };
+    let open = |edit: &dyn Fn(&mut pb::OpenSession)| {
+        let Some(Wire::OpenSession(mut open)) = command_to_wire(&commands()[0]).unwrap().command
+        else {
+            panic!("the first command opens a session");
+        };
+        edit(&mut open);
+        Some(Wire::OpenSession(open))
+    };
+    assert_eq!(refused(None), "command");
+    assert_eq!(refused(open(&|open| open.role = 0)), "role");
+    assert_eq!(refused(open(&|open| open.role = 99)), "role");
+    assert_eq!(refused(open(&|open| open.name = "a b".to_owned())), "name");
+    assert_eq!(
+        refused(open(&|open| open.command = bytes::Bytes::new())),
+        "command"
+    );
+    let topic = pb::CreateTopic {
+        name: "x".to_owned(),
+        quorum: None,
+    };
+    assert_eq!(refused(Some(Wire::CreateTopic(topic.clone()))), "quorum");
+    for (write, ack) in [(0, 0), (2, 2), (300, 1), (256 + 3, 2)] {
+        let quorum = Some(pb::Quorum { write, ack });
+        let topic = pb::CreateTopic {
+            quorum,
+            ..topic.clone()
+        };
+        assert_eq!(refused(Some(Wire::CreateTopic(topic))), "quorum");
+    }
+    assert_eq!(
+        refused(Some(Wire::ChangeShard(pb::ChangeShard::default()))),
+        "change"
+    );
+    assert_eq!(
+        refused(Some(Wire::AcceptLoss(pb::AcceptLoss::default()))),
+        "end"
+    );
+    assert!(query(pb::Query::default()).is_err());
+    assert!(reply(pb::Reply::default()).is_err());
+    assert!(answer(pb::Answer::default()).is_err());
+    assert!(watched(pb::WatchResponse::default()).is_err());
+}
+
+#[test]
+fn callers_of_other_clusters_and_versions_are_refused() {
+    assert_eq!(check_caller(Some(&caller(Some(HERE))), HERE), Ok(()));
+    assert_eq!(check_newcomer(Some(&caller(None)), HERE), Ok(()));
+    let reason = |result: Result<(), Problem>| result.unwrap_err().reason;
+    let other = caller(Some(ClusterId::new(8)));
+    assert_eq!(
+        reason(check_caller(Some(&other), HERE)),
+        Reason::WrongCluster
+    );
+    assert_eq!(
+        reason(check_newcomer(Some(&other), HERE)),
+        Reason::WrongCluster
+    );
+    assert_eq!(
+        reason(check_caller(Some(&caller(None)), HERE)),
+        Reason::BadField
+    );
+    assert_eq!(reason(check_caller(None, HERE)), Reason::BadField);
+    let mut newer = caller(Some(HERE));
+    newer.version += 1;
+    assert_eq!(
+        reason(check_caller(Some(&newer), HERE)),
+        Reason::WrongVersion
+    );
+    let answer = hello(HERE, Revision::new(3));
+    assert_eq!(hello_from_wire(&answer), Ok(HERE));
+}
