@@ -30,12 +30,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let all = protox::compile(&files, ["."])?;
 
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), all.encode_to_vec())?;
-
     let public = only(&all, |package| package == PUBLIC);
     let internal = only(&all, |package| {
         package.starts_with("ledgerline.") && package != PUBLIC
     });
+    // As they were written, for reflection; the rewriting below is for our own code only.
+    fs::write(out.join("public.bin"), public.encode_to_vec())?;
+    fs::write(out.join("internal.bin"), internal.encode_to_vec())?;
     view(&out, public.clone())?;
     raw(&out, public)?;
     internals(&out, internal)

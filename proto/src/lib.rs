@@ -5,7 +5,7 @@
 //! - [`raw::v1`]: the same messages with each batch left encoded, as `Bytes`, and the servers. A server passes
 //!   batches on unopened; our own client makes them itself. Both views have one wire form. Messages without a batch
 //!   are the same types in both.
-//! - [`bookie_v1`], [`meta_v1`]: what nodes say among themselves; [`bookie`] and `meta` turn them into `types` and
+//! - [`bookie_v1`], [`meta_v1`]: what nodes say among themselves; [`bookie`] and [`meta`] turn them into `types` and
 //!   back, refusing what makes no sense.
 //! - [`status`]: a [`types::Problem`] as a gRPC status with `google.rpc.ErrorInfo`, and back.
 //! - [`hot`]: the frames of the hot streams, built and read without copying a payload.

@@ -9,7 +9,7 @@ use prost_types::FileDescriptorSet;
 use types::WallTime;
 use types::batch::{self, BatchError, Limits, Malformed, MessageParts};
 
-use crate::{FILE_DESCRIPTOR_SET, raw, v1};
+use crate::{FILE_DESCRIPTOR_SET, INTERNAL_FILE_DESCRIPTOR_SET, raw, v1};
 
 fn message() -> impl Strategy<Value = v1::Message> {
     let text = "\\PC{0,12}";
@@ -202,11 +202,19 @@ fn messages_without_a_batch_are_the_same_types_in_both_views() {
 
 #[test]
 fn reflection_shows_batches_as_messages_and_a_comment_on_everything() {
-    let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+    let public = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+    let internal = FileDescriptorSet::decode(INTERNAL_FILE_DESCRIPTOR_SET).unwrap();
+    let services = public.file.iter().flat_map(|file| &file.service);
+    assert_eq!(
+        services.count(),
+        8,
+        "reflection names only what a serving node serves"
+    );
     let mut batches = 0;
-    for file in set
+    for file in public
         .file
         .iter()
+        .chain(&internal.file)
         .filter(|file| file.package().starts_with("ledgerline."))
     {
         let locations = &file
