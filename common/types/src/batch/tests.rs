@@ -304,3 +304,20 @@ fn every_prefix_is_refused_or_ends_at_a_boundary() {
         );
     }
 }
+
+#[test]
+fn a_message_is_encoded_as_the_stubs_of_other_languages_encode_it() {
+    let attributes = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+    let parts = MessageParts {
+        payload: b"x",
+        ordering_key: "k",
+        attributes: &attributes,
+        event_time: Some(WallTime::from_nanos(1_700_000_000_000_000_000)),
+        content_type: "text/plain",
+    };
+    let mut batch = BytesMut::new();
+    parts.append_to(&mut batch);
+    // What a Python stub made of the same message.
+    let golden = b"\x0a\x22\x0a\x01x\x12\x01k\x22\x06\x0a\x01a\x12\x01b\x32\x06\x08\x80\xe2\xcf\xaa\x06\x72\x0atext/plain";
+    assert_eq!(&batch[..], golden);
+}
