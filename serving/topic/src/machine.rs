@@ -3,19 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use types::WallTime;
 use types::chain::LogKind;
 use types::topic::{StartPosition, SubscriptionMode, SubscriptionRecord};
 use types::{ByteSize, Epoch, MonoTime, Offset, Problem, Reason, SequenceId, SubscriptionId};
-use types::{WallTime};
 
 use crate::opening::FIRST_GENERATION;
 use crate::producers::{ProducerTable, Producers};
 use crate::state::{SnapshotSource, StateLog, Waiter};
 use crate::subscription::{Consumer, Done, Pumped, Scene, Subscription, check_duration};
 use crate::{
-    Ack, AckResult, AckSet, Config, ConsumerReady, Effect, Event, Extend, Nack,
-    OpenConsumer, OpenProducer, Opened, OpeningNotes, Position, Publish, RangeProblem, StreamId,
-    Token, TopicStats, problems,
+    Ack, AckResult, AckSet, Config, ConsumerReady, Effect, Event, Extend, Nack, OpenConsumer,
+    OpenProducer, Opened, OpeningNotes, Position, Publish, RangeProblem, StreamId, Token,
+    TopicStats, problems,
 };
 
 /// One shard as its users see it: producers, subscriptions and consumers over two logs it only appends to and reads.
@@ -110,7 +110,8 @@ impl Topic {
                     count,
                     body,
                 };
-                self.producers.publish_once(&self.config, at.wall, publish, effects);
+                self.producers
+                    .publish_once(&self.config, at.wall, publish, effects);
             }
             Event::CloseStream { stream } => self.close(at, stream, effects),
             Event::FinishStream { stream } => self.finish(at, stream, effects),
@@ -168,7 +169,11 @@ impl Topic {
             confirmed_end: end,
             producers: self.producers.stats(),
             cursors_missing: self.notes.cursors_missing,
-            subscriptions: self.subscriptions.values().map(|found| found.stats(end)).collect(),
+            subscriptions: self
+                .subscriptions
+                .values()
+                .map(|found| found.stats(end))
+                .collect(),
         }
     }
 
@@ -184,7 +189,9 @@ impl Topic {
 
     /// What is acked of a subscription, durable or not.
     pub fn acked(&self, subscription: SubscriptionId) -> Option<&AckSet> {
-        self.subscriptions.get(&subscription).map(Subscription::acked)
+        self.subscriptions
+            .get(&subscription)
+            .map(Subscription::acked)
     }
 
     /// The size at which the shell should roll the state log: so large that a snapshot is a small part of it, however
@@ -263,7 +270,9 @@ impl Topic {
             table,
         };
         let config = &self.config;
-        let is_snapshot = self.state.write(config, at.now, wants_snapshot, source, effects);
+        let is_snapshot = self
+            .state
+            .write(config, at.now, wants_snapshot, source, effects);
         if is_snapshot {
             self.producers.snapped();
         }
@@ -278,7 +287,8 @@ impl Topic {
     ) {
         match log {
             LogKind::Message => {
-                self.producers.appended(&self.config, token, position, effects);
+                self.producers
+                    .appended(&self.config, token, position, effects);
                 for id in std::mem::take(&mut self.at_tail) {
                     self.with(at, id, effects, |_, _, _| ());
                 }
@@ -330,7 +340,10 @@ impl Topic {
 
     fn open_producer(&mut self, open: OpenProducer, effects: &mut Vec<Effect>) {
         let stream = open.stream;
-        assert!(!self.consumers.contains_key(&stream), "stream numbers are never reused");
+        assert!(
+            !self.consumers.contains_key(&stream),
+            "stream numbers are never reused"
+        );
         if let Some(opened) = self.producers.open(&self.config, open, effects) {
             self.state.add_opened(stream, opened);
         }
@@ -341,7 +354,8 @@ impl Topic {
             refuse(publish.stream, problems::wrong_stream("producer"), effects);
             return;
         }
-        self.producers.publish(&self.config, at.wall, publish, effects);
+        self.producers
+            .publish(&self.config, at.wall, publish, effects);
     }
 
     // Streams of both kinds.
@@ -432,7 +446,9 @@ impl Topic {
         let found = found.ok_or_else(|| problems::no_subscription(id))?;
         if !found.is_durable {
             let text = "the subscription is being created";
-            return Err(Problem::new(Reason::ShardOpening, text).retry_after(self.config.read_retry));
+            return Err(
+                Problem::new(Reason::ShardOpening, text).retry_after(self.config.read_retry)
+            );
         }
         if let Some(mode) = open.mode.filter(|mode| *mode != found.mode) {
             return Err(problems::wrong_mode(&found.name, found.mode, mode));
@@ -481,7 +497,9 @@ impl Topic {
             return;
         };
         self.with(at, id, effects, |found, _, effects| {
-            let consumer = found.consumer_mut(stream).expect("streams and consumers agree");
+            let consumer = found
+                .consumer_mut(stream)
+                .expect("streams and consumers agree");
             if let Err(problem) = consumer.grant(messages, bytes) {
                 refuse(stream, problem, effects);
             }
@@ -493,9 +511,14 @@ impl Topic {
         let Some(id) = self.consumer_of(stream, effects) else {
             return;
         };
-        let found = self.subscriptions.get_mut(&id).expect("streams and subscriptions agree");
+        let found = self
+            .subscriptions
+            .get_mut(&id)
+            .expect("streams and subscriptions agree");
         let key = found.key();
-        let consumer = found.consumer_mut(stream).expect("streams and consumers agree");
+        let consumer = found
+            .consumer_mut(stream)
+            .expect("streams and consumers agree");
         let confirms = consumer.confirm_acks && request_id != 0;
         if confirms && consumer.waiting_acks >= self.config.waiting_acks_max {
             let max = u64::try_from(self.config.waiting_acks_max).unwrap_or(u64::MAX);
@@ -504,7 +527,9 @@ impl Topic {
             answer(stream, request_id, Err(problem), false, effects);
             return;
         }
-        let done = self.with(at, id, effects, |found, scene, _| Some(found.ack(scene, ack)));
+        let done = self.with(at, id, effects, |found, scene, _| {
+            Some(found.ack(scene, ack))
+        });
         let done = match done.expect("the subscription is there") {
             Ok(done) => done,
             Err(problem) => return answer(stream, request_id, Err(problem), false, effects),
@@ -540,8 +565,13 @@ impl Topic {
         let Some(id) = self.consumers.get(&stream) else {
             return; // Nobody is there to hear it.
         };
-        let found = self.subscriptions.get_mut(id).expect("streams and subscriptions agree");
-        let consumer = found.consumer_mut(stream).expect("streams and consumers agree");
+        let found = self
+            .subscriptions
+            .get_mut(id)
+            .expect("streams and subscriptions agree");
+        let consumer = found
+            .consumer_mut(stream)
+            .expect("streams and consumers agree");
         consumer.waiting_acks -= 1;
         let is_done = consumer.is_finishing && consumer.waiting_acks == 0;
         effects.push(Effect::AckResult { stream, result });
@@ -553,7 +583,9 @@ impl Topic {
 
     fn nack(&mut self, at: At, nack: &Nack, effects: &mut Vec<Effect>) {
         if let Some(id) = self.consumer_of(nack.stream, effects) {
-            let done = self.with(at, id, effects, |found, scene, _| Some(found.nack(scene, nack)));
+            let done = self.with(at, id, effects, |found, scene, _| {
+                Some(found.nack(scene, nack))
+            });
             let done = done.expect("the subscription is there");
             answer(nack.stream, nack.request_id, done, true, effects);
         }

@@ -88,7 +88,10 @@ impl Opening {
     ///
     /// After the first header: the state log says which headers are needed.
     pub fn replay_state(&mut self, position: Position, payload: &[u8]) -> Result<(), OpeningError> {
-        assert!(self.state.is_none(), "the state log is read before the headers");
+        assert!(
+            self.state.is_none(),
+            "the state log is read before the headers"
+        );
         let fed = self.folded.feed(payload);
         fed.map_err(|source| OpeningError::Format { position, source })
     }
@@ -111,7 +114,9 @@ impl Opening {
         let decoded = EntryHeader::decode(prefix);
         let (header, _) = decoded.map_err(|source| OpeningError::Format { position, source })?;
         let keep = self.config.recent_batches;
-        self.begin_headers().table.fold_entry(position, header, keep);
+        self.begin_headers()
+            .table
+            .fold_entry(position, header, keep);
         Ok(())
     }
 

@@ -8,7 +8,6 @@ use types::{
     SubscriptionName,
 };
 
-
 pub(crate) fn limit(what: &'static str, limit: impl std::fmt::Display) -> Problem {
     Problem::new(
         Reason::LimitReached,
@@ -67,7 +66,10 @@ pub(crate) fn before_ready() -> Problem {
 }
 
 pub(crate) fn after_close() -> Problem {
-    Problem::new(Reason::BadFrame, "a frame came after the one that closes the stream")
+    Problem::new(
+        Reason::BadFrame,
+        "a frame came after the one that closes the stream",
+    )
 }
 
 pub(crate) fn wrong_stream(expected: &'static str) -> Problem {

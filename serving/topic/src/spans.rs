@@ -113,7 +113,10 @@ impl<V: Copy> Spans<V> {
                 found.range.end.min(range.end),
             );
             from = cut.end;
-            taken(Piece { range: cut, ..found });
+            taken(Piece {
+                range: cut,
+                ..found
+            });
         }
     }
 
@@ -167,9 +170,16 @@ mod tests {
         spans.take(range(5, 35), |piece| taken.push((piece.range, piece.value)));
         assert_eq!(
             taken,
-            [(range(5, 10), 'a'), (range(10, 20), 'b'), (range(30, 35), 'c')]
+            [
+                (range(5, 10), 'a'),
+                (range(10, 20), 'b'),
+                (range(30, 35), 'c')
+            ]
         );
-        let left: Vec<_> = spans.iter().map(|piece| (piece.range, piece.value)).collect();
+        let left: Vec<_> = spans
+            .iter()
+            .map(|piece| (piece.range, piece.value))
+            .collect();
         assert_eq!(left, [(range(0, 5), 'a'), (range(35, 40), 'c')]);
         assert_eq!(spans.count(), 10);
     }
@@ -185,7 +195,14 @@ mod tests {
         while let Some(piece) = spans.take_due(at(5)) {
             due.push((piece.range, piece.value));
         }
-        assert_eq!(due, [(range(20, 30), 'b'), (range(0, 4), 'a'), (range(6, 10), 'a')]);
+        assert_eq!(
+            due,
+            [
+                (range(20, 30), 'b'),
+                (range(0, 4), 'a'),
+                (range(6, 10), 'a')
+            ]
+        );
         assert_eq!((spans.count(), spans.next_due()), (0, None));
     }
 

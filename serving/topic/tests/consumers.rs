@@ -33,7 +33,10 @@ fn texts(delivered: &[(String, u32)]) -> Vec<&str> {
 
 /// Texts with attempts, as `2×1` for the second attempt of message 1.
 fn shown(delivered: &[(String, u32)]) -> String {
-    let shown: Vec<String> = delivered.iter().map(|(text, n)| format!("{n}×{text}")).collect();
+    let shown: Vec<String> = delivered
+        .iter()
+        .map(|(text, n)| format!("{n}×{text}"))
+        .collect();
     shown.join(" ")
 }
 
@@ -90,7 +93,10 @@ fn answer(world: &mut World) -> Vec<(Option<OffsetRange>, Reason)> {
     let mut results = world.ack_results();
     assert_eq!(results.len(), 1, "{results:?}");
     let problems = results.remove(0).problems;
-    problems.into_iter().map(|found| (found.range, found.problem.reason)).collect()
+    problems
+        .into_iter()
+        .map(|found| (found.range, found.problem.reason))
+        .collect()
 }
 
 #[test]
@@ -181,11 +187,17 @@ fn bad_openings_are_refused() {
         ended(&mut world).remove(0).reason
     };
     let missing = SubscriptionId::new(99);
-    assert_eq!(reason(&|open| open.subscription = missing), Reason::SubscriptionNotFound);
+    assert_eq!(
+        reason(&|open| open.subscription = missing),
+        Reason::SubscriptionNotFound
+    );
     assert_eq!(reason(&|open| open.mode = Some(Shared)), Reason::WrongMode);
     assert_eq!(reason(&|open| open.permits = (-1, 0)), Reason::BadField);
     assert_eq!(reason(&|open| open.permits = (0, -1)), Reason::BadField);
-    assert_eq!(reason(&|open| open.ack_deadline = Some(Duration::ZERO)), Reason::BadField);
+    assert_eq!(
+        reason(&|open| open.ack_deadline = Some(Duration::ZERO)),
+        Reason::BadField
+    );
 }
 
 #[test]
@@ -261,7 +273,10 @@ fn batches_are_cut_at_permits_and_counted_by_message() {
     let deliveries = world.deliveries();
     let (_, delivery) = &deliveries[0];
     assert_eq!(harness::payloads(&delivery.batch), ["c", "d", "e"]);
-    assert_eq!((delivery.first_offset.get(), delivery.first_sequence.get()), (2, 2));
+    assert_eq!(
+        (delivery.first_offset.get(), delivery.first_sequence.get()),
+        (2, 2)
+    );
 }
 
 #[test]
@@ -399,7 +414,10 @@ fn redeliveries_come_before_new_messages() {
         bytes: 0,
     });
     world.settle();
-    assert_eq!(shown(&world.delivered_to(consumer)), "2×0 2×1 2×2 1×3 1×4 1×5");
+    assert_eq!(
+        shown(&world.delivered_to(consumer)),
+        "2×0 2×1 2×2 1×3 1×4 1×5"
+    );
 }
 
 #[test]
@@ -410,7 +428,10 @@ fn cumulative_acks_need_an_order_and_do_not_pass_what_exists() {
     world.take();
     world.send(cumulative(consumer, 4));
     world.settle();
-    assert_eq!(answer(&mut world), [(Some(range(0, 4)), Reason::AckOutOfRange)]);
+    assert_eq!(
+        answer(&mut world),
+        [(Some(range(0, 4)), Reason::AckOutOfRange)]
+    );
     world.send(cumulative(consumer, 2));
     world.settle();
     assert_eq!(answer(&mut world), []);
@@ -441,8 +462,14 @@ fn bad_acks_are_refused_as_a_whole() {
     };
     let whole = |reason| vec![(None, reason)];
     assert_eq!(reason(0, vec![range(0, 1)]), whole(Reason::GenerationOld));
-    assert_eq!(reason(1, vec![range(0, 1), range(2, 2)]), whole(Reason::BadField));
-    assert_eq!(reason(1, vec![range(0, 1); 11]), whole(Reason::LimitReached));
+    assert_eq!(
+        reason(1, vec![range(0, 1), range(2, 2)]),
+        whole(Reason::BadField)
+    );
+    assert_eq!(
+        reason(1, vec![range(0, 1); 11]),
+        whole(Reason::LimitReached)
+    );
     assert_eq!(world.topic.acked(id).unwrap().mark().get(), 0);
 }
 
@@ -458,10 +485,18 @@ fn an_ack_is_confirmed_once_it_is_durable() {
     assert_eq!(world.ack_results(), []);
     // One write is in flight; the second takes all that gathered.
     assert!(world.confirm(types::chain::LogKind::State));
-    let confirmed: Vec<_> = world.ack_results().iter().map(|result| result.request_id).collect();
+    let confirmed: Vec<_> = world
+        .ack_results()
+        .iter()
+        .map(|result| result.request_id)
+        .collect();
     assert_eq!(confirmed, [1]);
     assert!(world.confirm(types::chain::LogKind::State));
-    let confirmed: Vec<_> = world.ack_results().iter().map(|result| result.request_id).collect();
+    let confirmed: Vec<_> = world
+        .ack_results()
+        .iter()
+        .map(|result| result.request_id)
+        .collect();
     assert_eq!(confirmed, [2, 3]);
     assert!(!world.confirm(types::chain::LogKind::State));
     world.ack(consumer, 4, &[range(0, 2)]);
@@ -513,8 +548,12 @@ fn a_finished_consumer_hears_of_its_acks_first() {
     let next = world.consume(id, LOTS);
     world.settle();
     let out = world.take();
-    let finished = out.iter().position(|effect| matches!(effect, Effect::Finished { .. }));
-    let answered = out.iter().position(|effect| matches!(effect, Effect::AckResult { .. }));
+    let finished = out
+        .iter()
+        .position(|effect| matches!(effect, Effect::Finished { .. }));
+    let answered = out
+        .iter()
+        .position(|effect| matches!(effect, Effect::AckResult { .. }));
     assert!(answered.unwrap() < finished.unwrap());
     world.out = out;
     assert_eq!(shown(&world.delivered_to(next)), "2×1 2×2");
@@ -593,7 +632,10 @@ fn frames_on_the_wrong_stream_are_refused() {
     world.take();
     world.publish(consumer, 0, &["a"]);
     world.ack(producer, 1, &[range(0, 1)]);
-    let reasons: Vec<_> = refused(&mut world).iter().map(|problem| problem.reason).collect();
+    let reasons: Vec<_> = refused(&mut world)
+        .iter()
+        .map(|problem| problem.reason)
+        .collect();
     assert_eq!(reasons, [Reason::BadFrame, Reason::BadFrame]);
 }
 
@@ -629,7 +671,10 @@ fn cursors_that_meta_does_not_know_are_dropped_and_missing_ones_are_an_alarm() {
     other.state = types::topic::SubscriptionState::Active;
     world.subscriptions = vec![other];
     world.crash(0, 0);
-    assert_eq!((world.notes.cursors_dropped, world.notes.cursors_missing), (1, 1));
+    assert_eq!(
+        (world.notes.cursors_dropped, world.notes.cursors_missing),
+        (1, 1)
+    );
     let stats = world.topic.stats();
     assert_eq!(stats.subscriptions.len(), 1);
     assert_eq!(stats.subscriptions[0].backlog, 4);

@@ -141,7 +141,11 @@ fn receipts_come_in_the_order_of_the_batches() {
     world.publish(stream, 0, &["a"]);
     assert_eq!(world.receipts(), []);
     world.settle();
-    let order: Vec<u64> = world.receipts().iter().map(|(_, r)| r.first_sequence.get()).collect();
+    let order: Vec<u64> = world
+        .receipts()
+        .iter()
+        .map(|(_, r)| r.first_sequence.get())
+        .collect();
     assert_eq!(order, [0, 5, 1, 0]);
 }
 
@@ -229,7 +233,11 @@ fn a_newer_stream_of_the_name_shuts_the_older_out() {
     assert_eq!(ready_next(&mut world, newer), Some(1));
     world.publish(newer, 1, &["b"]);
     world.settle();
-    let texts: Vec<_> = world.stored().iter().flat_map(|e| harness::payloads(&e.body)).collect();
+    let texts: Vec<_> = world
+        .stored()
+        .iter()
+        .flat_map(|e| harness::payloads(&e.body))
+        .collect();
     assert_eq!(texts, ["a", "b"]);
 }
 
@@ -314,7 +322,10 @@ fn empty_and_overflowing_batches_are_refused() {
     world.publish(stream, 0, &[]);
     assert_eq!(problem(&only(&mut world)).reason, Reason::MalformedBatch);
     world.publish(stream, u64::MAX, &["a", "b"]);
-    assert_eq!(problem(&only(&mut world)).field.as_deref(), Some("first_sequence_id"));
+    assert_eq!(
+        problem(&only(&mut world)).field.as_deref(),
+        Some("first_sequence_id")
+    );
     world.publish(stream, 0, &["still usable"]);
     world.settle();
     assert_eq!(new_at(&only(&mut world)), 0);
@@ -345,7 +356,10 @@ fn a_finished_stream_is_answered_first() {
     assert_eq!(world.out, []);
     world.settle();
     let out = world.take();
-    assert!(matches!(out[..], [Effect::Receipt { .. }, Effect::Finished { .. }]));
+    assert!(matches!(
+        out[..],
+        [Effect::Receipt { .. }, Effect::Finished { .. }]
+    ));
 }
 
 #[test]

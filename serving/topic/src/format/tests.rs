@@ -67,7 +67,10 @@ fn what_is_not_known_is_refused() {
     assert_eq!(with(0, 2), FormatError::Version { version: 2 });
     assert_eq!(with(1, 2).to_string(), "malformed entry what=producer kind");
     assert_eq!(with(18, 0).to_string(), "malformed entry what=count");
-    assert_eq!(with(47, b'/').to_string(), "malformed entry what=producer name");
+    assert_eq!(
+        with(47, b'/').to_string(),
+        "malformed entry what=producer name"
+    );
     for len in 0..bytes.len() {
         assert_eq!(EntryHeader::decode(&bytes[..len]), Err(FormatError::Short));
     }

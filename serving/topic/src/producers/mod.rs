@@ -68,7 +68,9 @@ enum Who {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Phase {
     /// Waits for its epoch to be durable, and for what older streams of the name have in flight.
-    Opening { is_durable: bool },
+    Opening {
+        is_durable: bool,
+    },
     Ready,
     /// A unary publish: gone with its receipt.
     Once,
@@ -225,7 +227,10 @@ impl Producers {
         if self.streams.len() >= config.producers_max {
             return Some(problems::limit("producers_max", config.producers_max));
         }
-        let known = open.name.as_ref().is_some_and(|name| self.table.names.contains_key(name));
+        let known = open
+            .name
+            .as_ref()
+            .is_some_and(|name| self.table.names.contains_key(name));
         if open.resume && !known {
             return Some(problems::producer_unknown(open.name.as_ref()));
         }
@@ -378,7 +383,12 @@ impl Producers {
     }
 
     /// Judges a batch by its numbers, and a new one by what is in flight. Nothing has happened yet when it refuses.
-    fn admit(&self, config: &Config, state: &Stream, publish: &Publish) -> Result<Verdict, Problem> {
+    fn admit(
+        &self,
+        config: &Config,
+        state: &Stream,
+        publish: &Publish,
+    ) -> Result<Verdict, Problem> {
         if matches!(state.phase, Phase::Opening { .. }) {
             return Err(problems::before_ready());
         }
@@ -386,14 +396,19 @@ impl Producers {
             return Err(problems::after_close());
         }
         if publish.count == 0 {
-            return Err(Problem::new(Reason::MalformedBatch, "a batch has at least one message"));
+            return Err(Problem::new(
+                Reason::MalformedBatch,
+                "a batch has at least one message",
+            ));
         }
         let count = u64::from(publish.count);
         let Some(end) = publish.first_sequence.checked_plus(count) else {
             let text = "the numbers of the batch do not fit 64 bits";
             return Err(Problem::bad_field("first_sequence_id", text));
         };
-        let verdict = self.sequences(&state.who).judge(publish.first_sequence, end.get());
+        let verdict = self
+            .sequences(&state.who)
+            .judge(publish.first_sequence, end.get());
         if verdict == Verdict::New {
             if let Some(problem) = &self.hold {
                 return Err(problem.clone());
@@ -421,7 +436,11 @@ impl Producers {
             return Err(problems::overloaded("producer_batches_max", max, wait));
         }
         if state.batches > 0 && state.messages + count > messages_max {
-            return Err(problems::overloaded("producer_messages_max", messages_max, wait));
+            return Err(problems::overloaded(
+                "producer_messages_max",
+                messages_max,
+                wait,
+            ));
         }
         if state.batches > 0 && state.bytes + bytes > bytes_max {
             return Err(problems::overloaded("producer_bytes_max", bytes_max, wait));
@@ -453,7 +472,13 @@ impl Producers {
                 named.sequences.append(slot.count);
                 let epoch = named.epoch;
                 let name = name.clone();
-                (ProducerIdentity::Named { name: name.clone(), epoch }, Some(name))
+                (
+                    ProducerIdentity::Named {
+                        name: name.clone(),
+                        epoch,
+                    },
+                    Some(name),
+                )
             }
             Who::Unnamed { id, sequences } => {
                 sequences.append(slot.count);

@@ -123,7 +123,11 @@ impl Sequences {
     /// Notes that a batch is confirmed, and keeps at most `keep` of them. In the fold of a log it may skip numbers:
     /// the producer was forgotten in between.
     pub(crate) fn confirm(&mut self, batch: Recent, keep: usize) {
-        if self.recent.back().is_some_and(|last| last.end() != batch.first.get()) {
+        if self
+            .recent
+            .back()
+            .is_some_and(|last| last.end() != batch.first.get())
+        {
             self.recent.clear();
         }
         self.confirmed_next = batch.end();
@@ -136,7 +140,9 @@ impl Sequences {
 
     /// The batch that was cut exactly so, if its place is still known.
     pub(crate) fn find(&self, first: SequenceId, count: u32) -> Option<&Recent> {
-        let at = self.recent.binary_search_by_key(&first, |batch| batch.first);
+        let at = self
+            .recent
+            .binary_search_by_key(&first, |batch| batch.first);
         let batch = &self.recent[at.ok()?];
         (batch.count == count).then_some(batch)
     }

@@ -62,7 +62,10 @@ impl ProducerTable {
         used: Offset,
     ) {
         self.last_epoch = self.last_epoch.max(epoch.get());
-        let named = self.names.entry(name).or_insert_with(|| Named::new(since, used));
+        let named = self
+            .names
+            .entry(name)
+            .or_insert_with(|| Named::new(since, used));
         if named.since < since {
             *named = Named::new(since, used);
         }
@@ -101,9 +104,10 @@ impl ProducerTable {
     /// Tells whether there is room.
     pub(crate) fn make_room(&mut self, max: usize) -> bool {
         while self.names.len() >= max {
-            let idle = self.names.iter().filter(|(_, named)| {
-                named.stream.is_none() && named.sequences.is_settled()
-            });
+            let idle = self
+                .names
+                .iter()
+                .filter(|(_, named)| named.stream.is_none() && named.sequences.is_settled());
             let oldest = idle.min_by_key(|(_, named)| named.used);
             let Some(name) = oldest.map(|(name, _)| name.clone()) else {
                 return false;

@@ -96,7 +96,8 @@ impl State {
                 },
                 Record::Opened(opened) => {
                     let (epoch, since) = (opened.epoch, opened.since);
-                    self.table.fold_opened(opened.name, epoch, since, opened.used);
+                    self.table
+                        .fold_opened(opened.name, epoch, since, opened.used);
                 }
                 Record::Table {
                     last_epoch,

@@ -114,7 +114,10 @@ fn put_key(into: &mut BytesMut, key: CursorKey) {
 }
 
 fn put_ranges(into: &mut BytesMut, ranges: &[OffsetRange]) {
-    put_varint(into, u64::try_from(ranges.len()).expect("lengths fit 64 bits"));
+    put_varint(
+        into,
+        u64::try_from(ranges.len()).expect("lengths fit 64 bits"),
+    );
     let mut at = 0;
     for range in ranges {
         put_varint(into, range.start.get() - at);
@@ -124,7 +127,12 @@ fn put_ranges(into: &mut BytesMut, ranges: &[OffsetRange]) {
 }
 
 /// Writes a cursor that begins here, or that a snapshot begins with. Ranges ascend.
-pub(crate) fn put_cursor(into: &mut BytesMut, key: CursorKey, mark: Offset, ranges: &[OffsetRange]) {
+pub(crate) fn put_cursor(
+    into: &mut BytesMut,
+    key: CursorKey,
+    mark: Offset,
+    ranges: &[OffsetRange],
+) {
     into.put_u8(CURSOR);
     put_key(into, key);
     put_varint(into, mark.get());
@@ -171,7 +179,10 @@ pub(crate) fn put_producer(into: &mut BytesMut, name: &ProducerName, named: &Nam
     put_varint(into, named.used.get());
     put_varint(into, named.sequences.confirmed_next());
     let recent = named.sequences.recent();
-    put_varint(into, u64::try_from(recent.len()).expect("lengths fit 64 bits"));
+    put_varint(
+        into,
+        u64::try_from(recent.len()).expect("lengths fit 64 bits"),
+    );
     let Some(first) = recent.front() else {
         return;
     };

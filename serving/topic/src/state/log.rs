@@ -8,9 +8,9 @@ use types::chain::LogKind;
 use types::{LedgerId, MonoTime, Offset, Payload, SubscriptionId};
 
 use super::format::{self, CursorKey, Kind, Part, RECORD_RANGES_MAX};
+use crate::Token;
 use crate::producers::{ProducerOpened, ProducerTable};
 use crate::{AckResult, AckSet, Append, Config, Effect, OffsetRange, Position, RangeSet, StreamId};
-use crate::Token;
 
 /// Who waits for a write to be durable.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,10 +20,7 @@ pub(crate) enum Waiter {
     /// A subscription's first cursor.
     Cursor(SubscriptionId),
     /// A confirmed ack.
-    Ack {
-        stream: StreamId,
-        result: AckResult,
-    },
+    Ack { stream: StreamId, result: AckResult },
 }
 
 /// What a snapshot is made of.

@@ -18,6 +18,15 @@ pub(crate) struct Done {
 
 impl Done {
     fn refuse(&mut self, range: OffsetRange, problem: Problem) {
+        // Neighbours with one fate are one: what was delivered message by message is refused in one piece.
+        if let Some(last) = self.problems.last_mut()
+            && let Some(before) = &mut last.range
+            && before.end == range.start
+            && last.problem == problem
+        {
+            before.end = range.end;
+            return;
+        }
         let range = Some(range);
         self.problems.push(RangeProblem { range, problem });
     }
@@ -28,7 +37,9 @@ impl Subscription {
     pub(crate) fn ack(&mut self, scene: Scene<'_>, ack: &Ack) -> Result<Done, Problem> {
         self.check(scene, ack.generation, &ack.ranges)?;
         let everything = Offset::new(0);
-        let cumulative = ack.cumulative_end.map(|end| OffsetRange::new(everything, end));
+        let cumulative = ack
+            .cumulative_end
+            .map(|end| OffsetRange::new(everything, end));
         if cumulative.is_some() && self.mode != SubscriptionMode::Exclusive {
             let text = "a cumulative ack needs an exclusive subscription";
             return Err(Problem::new(Reason::WrongMode, text).with_field("cumulative_end"));
@@ -134,7 +145,10 @@ impl Subscription {
     pub(crate) fn extend(&mut self, scene: Scene<'_>, extend: &Extend) -> Result<Done, Problem> {
         self.check(scene, extend.generation, &extend.ranges)?;
         let config = scene.config;
-        let own = self.consumers.get(&extend.stream).map(|consumer| consumer.ack_deadline);
+        let own = self
+            .consumers
+            .get(&extend.stream)
+            .map(|consumer| consumer.ack_deadline);
         let deadline = extend.deadline.or(own).unwrap_or(self.ack_deadline);
         let (min, max) = (config.ack_deadline_min, config.ack_deadline_max);
         check_duration("deadline", deadline, min, max)?;

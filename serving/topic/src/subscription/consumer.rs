@@ -42,7 +42,8 @@ impl Permits {
         if bytes < 0 {
             return Err(bad("bytes"));
         }
-        let full = |field: &str| Problem::bad_field(field, "the grants add up to more than 2^63 - 1");
+        let full =
+            |field: &str| Problem::bad_field(field, "the grants add up to more than 2^63 - 1");
         let messages = self.messages.checked_add(more);
         let messages = messages.filter(|sum| i64::try_from(*sum).is_ok());
         Ok(Self {
@@ -76,7 +77,10 @@ impl Consumer {
 
     /// Takes what was sent from the grants.
     pub(crate) fn spend(&mut self, messages: u64, bytes: u64) {
-        assert!(messages <= self.permits.messages, "nothing is sent beyond the grants");
+        assert!(
+            messages <= self.permits.messages,
+            "nothing is sent beyond the grants"
+        );
         self.permits.messages -= messages;
         let bytes = i64::try_from(bytes).expect("a batch fits 63 bits");
         self.permits.bytes -= bytes;

@@ -92,7 +92,9 @@ impl Subscription {
             });
         }
         let start = within.start.max(self.frontier);
-        let range = self.acked.first_unacked(OffsetRange::new(start, within.end))?;
+        let range = self
+            .acked
+            .first_unacked(OffsetRange::new(start, within.end))?;
         Some(Wanted { range, attempts: 0 })
     }
 
@@ -166,7 +168,13 @@ impl Subscription {
             };
             let end = wanted.range.start.plus(part.count);
             let range = OffsetRange::new(wanted.range.start, end);
-            self.deliver(scene, entry, stream, (range, wanted.attempts, part.bytes), effects);
+            self.deliver(
+                scene,
+                entry,
+                stream,
+                (range, wanted.attempts, part.bytes),
+                effects,
+            );
             within.start = end;
         }
         true
@@ -179,9 +187,17 @@ impl Subscription {
             (room > 0).then_some((*stream, room))
         };
         let last = self.last_served;
-        let mut after = self.consumers.iter().filter(|(stream, _)| Some(**stream) > last);
-        let mut before = self.consumers.iter().filter(|(stream, _)| Some(**stream) <= last);
-        after.find_map(with_room).or_else(|| before.find_map(with_room))
+        let mut after = self
+            .consumers
+            .iter()
+            .filter(|(stream, _)| Some(**stream) > last);
+        let mut before = self
+            .consumers
+            .iter()
+            .filter(|(stream, _)| Some(**stream) <= last);
+        after
+            .find_map(with_room)
+            .or_else(|| before.find_map(with_room))
     }
 
     /// Cuts what a consumer may get out of an entry: whole when it may have all of it.
@@ -203,7 +219,8 @@ impl Subscription {
             });
         }
         let skip = range.start.get() - header.first_offset.get();
-        super::part::cut(&entry.body, skip, count, bytes_max).map(|(bytes, count)| Part { bytes, count })
+        super::part::cut(&entry.body, skip, count, bytes_max)
+            .map(|(bytes, count)| Part { bytes, count })
     }
 
     fn deliver(

@@ -105,12 +105,16 @@ impl Subscription {
 
     /// Whether a consumer said that it is done.
     pub(crate) fn is_finishing(&self, stream: StreamId) -> bool {
-        self.consumers.get(&stream).is_some_and(|consumer| consumer.is_finishing)
+        self.consumers
+            .get(&stream)
+            .is_some_and(|consumer| consumer.is_finishing)
     }
 
     /// Its consumers that are not on their way out.
     pub(crate) fn consumers(&self) -> impl Iterator<Item = &Consumer> + '_ {
-        self.consumers.values().filter(|consumer| !consumer.is_finishing)
+        self.consumers
+            .values()
+            .filter(|consumer| !consumer.is_finishing)
     }
 
     pub(crate) fn add_consumer(&mut self, scene: Scene<'_>, stream: StreamId, consumer: Consumer) {
@@ -139,7 +143,10 @@ impl Subscription {
     }
 
     fn release(&mut self, stream: StreamId) {
-        let held = self.leases.iter().filter(|piece| piece.value.consumer == stream);
+        let held = self
+            .leases
+            .iter()
+            .filter(|piece| piece.value.consumer == stream);
         let held: Vec<OffsetRange> = held.map(|piece| piece.range).collect();
         for range in held {
             self.give_back(range);
@@ -163,7 +170,8 @@ impl Subscription {
             if let Some(consumer) = self.consumers.get_mut(&piece.value.consumer) {
                 consumer.unacked -= piece.range.len();
             }
-            self.ready.insert(piece.range, piece.at, piece.value.attempt);
+            self.ready
+                .insert(piece.range, piece.at, piece.value.attempt);
         }
         while let Some(piece) = self.delayed.take_due(scene.now) {
             self.ready.insert(piece.range, piece.at, piece.value);
@@ -188,7 +196,9 @@ impl Subscription {
 
     /// When something is due.
     pub(crate) fn deadline(&self) -> Option<MonoTime> {
-        let retry = self.retry_at.filter(|_| self.read.is_none() && !self.consumers.is_empty());
+        let retry = self
+            .retry_at
+            .filter(|_| self.read.is_none() && !self.consumers.is_empty());
         let times = [
             self.leases.next_due(),
             self.delayed.next_due(),

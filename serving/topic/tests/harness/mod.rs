@@ -45,7 +45,8 @@ impl Log {
         let ledger = LedgerId::new(self.id, LedgerSeq::new(self.seq));
         let entry = EntryId::new(self.next_entry);
         self.next_entry += 1;
-        self.entries.push((Position { ledger, entry }, payload, next));
+        self.entries
+            .push((Position { ledger, entry }, payload, next));
         self.tokens.push_back(token);
     }
 
@@ -76,7 +77,9 @@ impl Log {
     }
 
     fn next_offset(&self) -> Offset {
-        self.entries.last().map_or(Offset::new(0), |(_, _, next)| *next)
+        self.entries
+            .last()
+            .map_or(Offset::new(0), |(_, _, next)| *next)
     }
 }
 
@@ -142,7 +145,11 @@ pub(crate) fn range(start: u64, end: u64) -> OffsetRange {
     OffsetRange::new(Offset::new(start), Offset::new(end))
 }
 
-pub(crate) fn subscription(id: u64, mode: SubscriptionMode, start: StartPosition) -> SubscriptionRecord {
+pub(crate) fn subscription(
+    id: u64,
+    mode: SubscriptionMode,
+    start: StartPosition,
+) -> SubscriptionRecord {
     SubscriptionRecord {
         id: SubscriptionId::new(id),
         topic: TopicId::new(1),
@@ -195,7 +202,8 @@ impl World {
     /// Hands an event in, and keeps what comes of it.
     pub(crate) fn send(&mut self, event: Event) {
         let mut effects = Vec::new();
-        self.topic.handle(self.now, self.wall(), event, &mut effects);
+        self.topic
+            .handle(self.now, self.wall(), event, &mut effects);
         for effect in effects {
             match effect {
                 Effect::Append(append) => {
@@ -212,7 +220,10 @@ impl World {
                 other => self.out.push(other),
             }
         }
-        assert!(self.topic.deadline().is_none_or(|at| at > self.now), "no deadline in the past");
+        assert!(
+            self.topic.deadline().is_none_or(|at| at > self.now),
+            "no deadline in the past"
+        );
     }
 
     /// Confirms the oldest append of a log. Tells whether there was one.
@@ -241,7 +252,9 @@ impl World {
             }
             let entry = StoredEntry::decode(*position, payload).unwrap();
             let is_past = entry.header.first_offset >= read.end;
-            if is_past || !entries.is_empty() && (bytes >= read.max_bytes || messages >= read.max_messages) {
+            if is_past
+                || !entries.is_empty() && (bytes >= read.max_bytes || messages >= read.max_messages)
+            {
                 break;
             }
             bytes += entry.body.len() as u64;
@@ -258,7 +271,8 @@ impl World {
 
     /// Confirms and answers until nothing is left to do.
     pub(crate) fn settle(&mut self) {
-        while self.confirm(LogKind::Message) || self.confirm(LogKind::State) || self.answer_read() {}
+        while self.confirm(LogKind::Message) || self.confirm(LogKind::State) || self.answer_read() {
+        }
     }
 
     pub(crate) fn roll(&mut self, log: LogKind) {
@@ -287,7 +301,10 @@ impl World {
         self.epoch += 1;
         let (from_snapshot, notes) = self.reopen(self.scan_start());
         let (from_everything, _) = self.reopen(0);
-        assert_eq!(from_snapshot, from_everything, "where the scan begins makes no difference");
+        assert_eq!(
+            from_snapshot, from_everything,
+            "where the scan begins makes no difference"
+        );
         (self.topic, self.notes) = (from_snapshot, notes);
     }
 
@@ -315,7 +332,9 @@ impl World {
     fn reopen(&self, state_start: usize) -> (Topic, OpeningNotes) {
         let mut opening = Opening::new(self.config.clone());
         for (position, payload, _) in &self.state.entries[state_start..] {
-            opening.replay_state(*position, &payload.to_bytes()).unwrap();
+            opening
+                .replay_state(*position, &payload.to_bytes())
+                .unwrap();
         }
         let covered = opening.covered();
         for (position, payload, _) in &self.message.entries {
@@ -392,7 +411,12 @@ impl World {
         self.out.clear();
     }
 
-    pub(crate) fn create(&mut self, id: u64, mode: SubscriptionMode, start: StartPosition) -> SubscriptionId {
+    pub(crate) fn create(
+        &mut self,
+        id: u64,
+        mode: SubscriptionMode,
+        start: StartPosition,
+    ) -> SubscriptionId {
         let record = subscription(id, mode, start);
         self.subscriptions.push(record.clone());
         self.send(Event::CreateCursor {
@@ -481,6 +505,8 @@ impl World {
     pub(crate) fn stored(&self) -> Vec<StoredEntry> {
         let confirmed = &self.message.entries[..self.message.confirmed];
         let entries = confirmed.iter();
-        entries.map(|(at, payload, _)| StoredEntry::decode(*at, payload).unwrap()).collect()
+        entries
+            .map(|(at, payload, _)| StoredEntry::decode(*at, payload).unwrap())
+            .collect()
     }
 }

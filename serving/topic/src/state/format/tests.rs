@@ -125,15 +125,31 @@ fn what_is_not_known_is_refused() {
     let refused = |bytes: &[u8]| Folded::default().feed(bytes).unwrap_err();
     assert_eq!(refused(&[2, 1]), FormatError::Version { version: 2 });
     assert_eq!(refused(&[1, 9]), FormatError::Malformed { what: "kind" });
-    assert_eq!(refused(&[1, 1, 9]), FormatError::Malformed { what: "record" });
+    assert_eq!(
+        refused(&[1, 1, 9]),
+        FormatError::Malformed { what: "record" }
+    );
     // A length that the bytes cannot hold takes no memory.
-    assert_eq!(refused(&[1, 1, ACKED, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 1]), FormatError::Short);
-    assert_eq!(refused(&[1, 1, ACKED, 1, 1, 1, 5, 0]), FormatError::Malformed { what: "range" });
+    assert_eq!(
+        refused(&[1, 1, ACKED, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 1]),
+        FormatError::Short
+    );
+    assert_eq!(
+        refused(&[1, 1, ACKED, 1, 1, 1, 5, 0]),
+        FormatError::Malformed { what: "range" }
+    );
 }
 
 #[test]
 fn differences_of_times_come_back() {
-    for (from, to) in [(0, 0), (5, 9), (9, 5), (0, u64::MAX), (u64::MAX, 0), (1 << 63, 0)] {
+    for (from, to) in [
+        (0, 0),
+        (5, 9),
+        (9, 5),
+        (0, u64::MAX),
+        (u64::MAX, 0),
+        (1 << 63, 0),
+    ] {
         assert_eq!(unzigzag(from, zigzag(from, to)), to);
     }
 }
