@@ -1,0 +1,127 @@
+//! Being told what changes.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use futures::StreamExt;
+use proto::meta as wire;
+use proto::meta::Watched;
+use proto::meta_v1 as pb;
+use tonic::Streaming;
+use types::Revision;
+use types::command::ChangeEvent;
+
+use crate::{MetaClient, MetaError};
+
+/// What a watch tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchEvent {
+    /// Something changed.
+    Changed(ChangeEvent),
+    /// Changes may have been missed: what is known may be old, read it anew.
+    Missed,
+}
+
+/// Changes of the metadata in the order of their revisions, over lost connections: each is told, or [`WatchEvent::Missed`]
+/// is.
+pub struct MetaWatch {
+    meta: MetaClient,
+    stream: Option<Streaming<pb::WatchResponse>>,
+    /// Everything up to it was told.
+    after: Option<Revision>,
+    told: VecDeque<WatchEvent>,
+}
+
+impl MetaWatch {
+    pub(crate) const fn new(meta: MetaClient) -> Self {
+        Self {
+            meta,
+            stream: None,
+            after: None,
+            told: VecDeque::new(),
+        }
+    }
+
+    /// Waits for the next change. The first event is [`WatchEvent::Missed`]: what was read before the watch stood may
+    /// be old.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn next(&mut self) -> WatchEvent {
+        loop {
+            if let Some(event) = self.told.pop_front() {
+                return event;
+            }
+            if self.stream.is_none() {
+                match self.open().await {
+                    Ok(stream) => self.stream = Some(stream),
+                    Err(error) => {
+                        tracing::debug!(%error, "changes of the metadata are not told now");
+                        self.meta.another_node();
+                        let host = self.meta.host();
+                        host.clock
+                            .sleep(std::time::Duration::from_millis(200))
+                            .await;
+                        continue;
+                    }
+                }
+            }
+            let Some(stream) = &mut self.stream else {
+                continue;
+            };
+            match stream.next().await {
+                Some(Ok(answer)) => self.take_in(answer),
+                Some(Err(_)) | None => {
+                    self.stream = None;
+                    self.meta.another_node();
+                }
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Streaming<pb::WatchResponse>, MetaError> {
+        let request = pb::WatchRequest {
+            caller: Some(wire::caller(Some(self.meta.cluster()))),
+            after: self.after.map(Revision::get),
+        };
+        let answer = self.meta.stub().watch(request).await;
+        Ok(answer
+            .map_err(|status| MetaError::of(&status))?
+            .into_inner())
+    }
+
+    fn take_in(&mut self, answer: pb::WatchResponse) {
+        match wire::watched(answer) {
+            Ok(Watched::Changes { events, upto }) => {
+                if self.after.is_none() {
+                    self.told.push_back(WatchEvent::Missed);
+                }
+                // A stream that was opened again may tell what was told before.
+                let after = self.after;
+                let new = events
+                    .into_iter()
+                    .filter(|event| after.is_none_or(|a| event.revision > a));
+                self.told.extend(new.map(WatchEvent::Changed));
+                self.after = Some(upto);
+            }
+            Ok(Watched::Reset { now }) => {
+                self.after = Some(now);
+                self.told.push_back(WatchEvent::Missed);
+            }
+            Err(problem) => {
+                tracing::warn!(%problem, "meta told a change that makes no sense");
+                self.stream = None;
+                self.after = None;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for MetaWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetaWatch")
+            .field("after", &self.after)
+            .finish_non_exhaustive()
+    }
+}
