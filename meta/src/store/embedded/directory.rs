@@ -101,7 +101,7 @@ pub(super) fn open(
     };
     dir.io(disk.create_dir_all(&config.dir))?;
     let lock = disk
-        .lock(&config.dir)
+        .lock(&config.dir.join("disk.lock"))
         .map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock => OpenError::Locked {
                 dir: config.dir.clone(),
