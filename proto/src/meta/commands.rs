@@ -199,16 +199,18 @@ pub fn command(command: pb::Command, at: WallTime) -> Result<Command, Problem> {
             command: command_id(&claim.command)?,
         }),
         Wire::ChangeShard(command) => Command::ChangeShard(change(command)?),
-        Wire::AcceptLoss(accept) => {
-            let end = end(accept.end.ok_or_else(|| missing("end"))?);
-            Command::AcceptLoss {
-                ledger: ledger_id("ledger", accept.ledger)?,
-                last: end.last,
-                next_offset: end.next_offset,
-                reason: accept.reason,
-                at,
-            }
-        }
+        Wire::AcceptLoss(accept) => accept_loss(accept, at)?,
+    })
+}
+
+fn accept_loss(accept: pb::AcceptLoss, at: WallTime) -> Result<Command, Problem> {
+    let end = end(accept.end.ok_or_else(|| missing("end"))?);
+    Ok(Command::AcceptLoss {
+        ledger: ledger_id("ledger", accept.ledger)?,
+        last: end.last,
+        next_offset: end.next_offset,
+        reason: accept.reason,
+        at,
     })
 }
 

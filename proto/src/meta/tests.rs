@@ -47,6 +47,7 @@ fn change_of(change: ShardChange) -> Command {
     })
 }
 
+#[expect(clippy::too_many_lines, reason = "one of each")]
 fn commands() -> Vec<Command> {
     let create = |start| Command::CreateSubscription {
         name: subscription_name(),
