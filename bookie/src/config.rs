@@ -88,7 +88,7 @@ impl Config {
             cache: ByteSize::new(0),
             free_low: ByteSize::new(256 << 10),
             merge_width: 4,
-            entry_max: 16 << 10,
+            entry_max: 8 << 10,
             ..Self::new(journal_dir, data_dir)
         }
     }

@@ -13,6 +13,9 @@ use crate::identity::{self, Found, Identity, Role};
 
 use super::{OpenError, Place};
 
+/// The file that a process holds while it uses a directory.
+const LOCK: &str = "lock";
+
 /// Both directories, locked, with the incarnation raised in both.
 pub(super) struct Directories {
     /// Kept until the engine's process ends.
@@ -40,7 +43,8 @@ impl Directories {
         for dir in [journal_dir, data_dir] {
             disk.create_dir_all(dir)
                 .map_err(OpenError::disk("make the directory", dir))?;
-            locks.push(disk.lock(dir).map_err(|source| locked(dir, source))?);
+            let lock = disk.lock(&dir.join(LOCK));
+            locks.push(lock.map_err(|source| locked(dir, source))?);
         }
         let journal = read(&**disk, journal_dir, place)?;
         let data = read(&**disk, data_dir, place)?;

@@ -32,7 +32,7 @@ pub(super) enum Asked {
 }
 
 impl Asked {
-    const fn id(&self) -> CommandId {
+    pub(super) const fn id(&self) -> CommandId {
         match self {
             Self::Claim(claim) => claim.command,
             Self::Command(command) => command.command,

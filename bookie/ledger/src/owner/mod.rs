@@ -117,6 +117,11 @@ impl Owner {
         self.in_flight.is_some()
     }
 
+    /// The claim or command whose outcome is not known.
+    pub fn command_in_flight(&self) -> Option<CommandId> {
+        Some(self.in_flight.as_ref()?.asked.id())
+    }
+
     /// The open ledger of a log.
     pub fn open_ledger(&self, log: LogKind) -> Option<LedgerId> {
         Some(self.log(log).writer()?.ledger())
