@@ -6,6 +6,7 @@
 pub mod core;
 
 mod session;
+mod streams;
 mod task;
 
 pub use core::{Ended, ShardConfig, ShardConfigError, ShardSetup, Status, Told};
@@ -33,8 +34,9 @@ use types::{
 
 use crate::budget::Budget;
 use core::Request;
-use session::{Closing, Outbox};
-use task::{Message, Slot};
+use session::{Bell, channel};
+use streams::Slot;
+use task::Message;
 
 /// What a shard's task works with.
 #[derive(Debug, Clone)]
@@ -58,7 +60,7 @@ pub struct ShardHandle {
 struct Shared {
     inbox: mpsc::Sender<Message>,
     status: watch::Receiver<Status>,
-    closing: Arc<Closing>,
+    bell: Arc<Bell>,
     budget: Budget,
     next_stream: AtomicU64,
 }
@@ -119,13 +121,13 @@ pub struct ConsumerInput {
 impl ShardHandle {
     /// Begins to serve a shard.
     pub fn start(host: &Host, setup: ShardSetup, parts: ShardParts) -> Self {
-        let closing = Arc::new(Closing::default());
+        let bell = Arc::new(Bell::default());
         let budget = parts.budget.clone();
-        let (inbox, status) = task::start(host, setup, parts, Arc::clone(&closing));
+        let (inbox, status) = task::start(host, setup, parts, Arc::clone(&bell));
         let shared = Shared {
             inbox,
             status,
-            closing,
+            bell,
             budget,
             next_stream: AtomicU64::new(0),
         };
@@ -273,10 +275,10 @@ impl ShardHandle {
             count,
             body,
         };
-        let (outbox, mut outputs) = self.channel(stream);
+        let (inlet, mut outputs) = channel(stream, &self.shared.bell);
         self.send(Message::Open {
             request,
-            outbox,
+            inlet,
             slot: Some(Slot::Taken(permit)),
         })
         .await?;
@@ -331,6 +333,12 @@ impl ShardHandle {
         }
     }
 
+    /// Tells that the shard's record changed in meta, or that changes may have been missed: it is read again, and shows
+    /// whether another node has taken the shard.
+    pub fn record_changed(&self) {
+        self.shared.bell.ring(|rung| rung.has_record_changed = true);
+    }
+
     /// What a client is told that cannot be served here now.
     pub fn problem(&self) -> Problem {
         task::problem_of(&self.status())
@@ -340,22 +348,13 @@ impl ShardHandle {
         StreamId::new(self.shared.next_stream.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn channel(&self, stream: StreamId) -> (Arc<Outbox>, Outputs) {
-        let outbox = Arc::new(Outbox::default());
-        let closing = Arc::clone(&self.shared.closing);
-        (
-            Arc::clone(&outbox),
-            Outputs::new(stream, outbox, closing),
-        )
-    }
-
     /// Opens a stream and waits for what it is told first.
     async fn open(&self, request: Request) -> Result<(Told, Outputs), Problem> {
         let stream = request.stream().expect("what opens a stream names it");
-        let (outbox, mut outputs) = self.channel(stream);
+        let (inlet, mut outputs) = channel(stream, &self.shared.bell);
         self.send(Message::Open {
             request,
-            outbox,
+            inlet,
             slot: None,
         })
         .await?;
@@ -429,9 +428,28 @@ impl ProducerInput {
         let stream = self.stream;
         self.shard.send(Message::Refuse { stream, receipt }).await
     }
+
+    /// The client sends nothing more: [`Told::Finished`] comes behind the last receipt.
+    ///
+    /// # Errors
+    ///
+    /// The stream is over, and why.
+    pub async fn finish(&self) -> Result<(), Problem> {
+        let request = Request::FinishStream(self.stream);
+        self.shard.send(Message::Request(request)).await
+    }
 }
 
 impl ConsumerInput {
+    /// The client sends nothing more: [`Told::Finished`] comes behind the last answer. Leases are released at once.
+    ///
+    /// # Errors
+    ///
+    /// The stream is over, and why.
+    pub async fn finish(&self) -> Result<(), Problem> {
+        self.request(Request::FinishStream(self.stream)).await
+    }
+
     /// Grants more messages and bytes; both add to what was granted. Values below zero are refused
     /// ([`Told::Refused`]).
     ///

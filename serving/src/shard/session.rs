@@ -19,38 +19,49 @@ const OUTBOX_MAX: usize = 262_144;
 /// Bytes of deliveries that may wait for one consumer's stream, whatever it has granted.
 const WINDOW_BYTES: i64 = 4 << 20;
 
-/// The streams that ended, for the shard's task to pick up.
+/// What the shard's task is rung for without a request: streams that ended or were read, and news of the shard's record.
 #[derive(Debug, Default)]
-pub(super) struct Closing {
-    streams: Mutex<Vec<StreamId>>,
-    changed: Notify,
+pub(super) struct Bell {
+    rung: Mutex<Rung>,
+    notify: Notify,
 }
 
-impl Closing {
-    fn push(&self, stream: StreamId) {
-        lock(&self.streams).push(stream);
-        self.changed.notify_one();
+/// What a [`Bell`] was rung for.
+#[derive(Debug, Default)]
+pub(super) struct Rung {
+    /// Streams that ended.
+    pub(super) closed: Vec<StreamId>,
+    /// Consumers' streams whose outbox was emptied.
+    pub(super) read: Vec<StreamId>,
+    /// The shard's record changed in meta.
+    pub(super) has_record_changed: bool,
+}
+
+impl Bell {
+    /// Tells the shard's task something.
+    pub(super) fn ring(&self, tell: impl FnOnce(&mut Rung)) {
+        tell(&mut lock(&self.rung));
+        self.notify.notify_one();
     }
 
-    /// Tells the shard's task to look at its streams again.
-    pub(super) fn nudge(&self) {
-        self.changed.notify_one();
-    }
-
-    /// Takes the streams that ended since the last call.
-    pub(super) fn take(&self) -> Vec<StreamId> {
-        std::mem::take(&mut *lock(&self.streams))
+    /// Takes what was told since the last call.
+    pub(super) fn take(&self) -> Rung {
+        std::mem::take(&mut *lock(&self.rung))
     }
 
     /// Waits until there may be something to take.
-    pub(super) async fn changed(&self) {
-        self.changed.notified().await;
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is missed.
+    pub(super) async fn rung(&self) {
+        self.notify.notified().await;
     }
 }
 
 /// One stream's outbox, as both sides share it.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+struct Outbox {
     inner: Mutex<Inner>,
     filled: Notify,
 }
@@ -62,35 +73,41 @@ struct Inner {
     bytes: i64,
     /// Nothing is added any more.
     is_ended: bool,
+    /// Nobody reads any more.
+    is_closed: bool,
     /// The shard's task wants to know when the reader takes something.
     wants_attention: bool,
 }
 
-impl Outbox {
+/// The shard's end of an outbox. Dropping it ends the stream.
+#[derive(Debug)]
+pub(super) struct Inlet {
+    outbox: Arc<Outbox>,
+}
+
+impl Inlet {
+    /// Whether the reader is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.outbox.inner).is_closed
+    }
+
     /// Adds what the shard tells; false when the stream does not read and has to be cut off.
     pub(super) fn push(&self, told: impl Iterator<Item = Told>) -> bool {
-        let mut inner = lock(&self.inner);
+        let mut inner = lock(&self.outbox.inner);
         for one in told {
             inner.bytes += delivery_bytes(&one);
-            inner.is_ended |= matches!(one, Told::Ended(_));
             inner.told.push_back(one);
         }
         let fits = inner.told.len() <= OUTBOX_MAX;
         drop(inner);
-        self.filled.notify_one();
+        self.outbox.filled.notify_one();
         fits
-    }
-
-    /// Nothing more will be told.
-    pub(super) fn end(&self) {
-        lock(&self.inner).is_ended = true;
-        self.filled.notify_one();
     }
 
     /// Passes on to the shard what a consumer has granted, as far as its window is open: the bytes to pass on now. When
     /// some are held back, the reader nudges the shard's task once it has taken what waits.
     pub(super) fn pass_on(&self, window: &mut Window) -> i64 {
-        let mut inner = lock(&self.inner);
+        let mut inner = lock(&self.outbox.inner);
         let room = WINDOW_BYTES - window.passed.max(0) - inner.bytes;
         let bytes = room.min(window.held).max(0);
         // A little at a time would wake the shard for each delivery.
@@ -100,6 +117,13 @@ impl Outbox {
         window.passed += bytes;
         inner.wants_attention = window.held > 0;
         bytes
+    }
+}
+
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        lock(&self.outbox.inner).is_ended = true;
+        self.outbox.filled.notify_one();
     }
 }
 
@@ -143,18 +167,24 @@ fn delivery_bytes(told: &Told) -> i64 {
 pub struct Outputs {
     stream: StreamId,
     outbox: Arc<Outbox>,
-    closing: Arc<Closing>,
+    bell: Arc<Bell>,
+}
+
+/// Makes both ends of a stream's outbox.
+pub(super) fn channel(stream: StreamId, bell: &Arc<Bell>) -> (Inlet, Outputs) {
+    let outbox = Arc::new(Outbox::default());
+    let inlet = Inlet {
+        outbox: Arc::clone(&outbox),
+    };
+    let outputs = Outputs {
+        stream,
+        outbox,
+        bell: Arc::clone(bell),
+    };
+    (inlet, outputs)
 }
 
 impl Outputs {
-    pub(super) fn new(stream: StreamId, outbox: Arc<Outbox>, closing: Arc<Closing>) -> Self {
-        Self {
-            stream,
-            outbox,
-            closing,
-        }
-    }
-
     /// Its stream's number in the shard.
     pub const fn stream(&self) -> StreamId {
         self.stream
@@ -178,16 +208,21 @@ impl Outputs {
     /// Waits for what the shard tells first, and takes that alone. None when nothing comes any more.
     pub(super) async fn first(&mut self) -> Option<Told> {
         loop {
-            let mut inner = lock(&self.outbox.inner);
-            if let Some(told) = inner.told.pop_front() {
-                inner.bytes -= delivery_bytes(&told);
-                return Some(told);
+            if let Some(first) = self.try_first() {
+                return first;
             }
-            if inner.is_ended {
-                return None;
-            }
-            drop(inner);
             self.outbox.filled.notified().await;
+        }
+    }
+
+    fn try_first(&self) -> Option<Option<Told>> {
+        let mut inner = lock(&self.outbox.inner);
+        match inner.told.pop_front() {
+            Some(told) => {
+                inner.bytes -= delivery_bytes(&told);
+                Some(Some(told))
+            }
+            None => inner.is_ended.then_some(None),
         }
     }
 
@@ -202,7 +237,7 @@ impl Outputs {
         let is_waited_for = std::mem::take(&mut inner.wants_attention);
         drop(inner);
         if is_waited_for {
-            self.closing.nudge();
+            self.bell.ring(|rung| rung.read.push(self.stream));
         }
         Some(true)
     }
@@ -216,7 +251,9 @@ impl fmt::Debug for Outputs {
 
 impl Drop for Outputs {
     fn drop(&mut self) {
-        self.closing.push(self.stream);
+        // In this order: whoever sees the stream after it was told closed sees that it is.
+        lock(&self.outbox.inner).is_closed = true;
+        self.bell.ring(|rung| rung.closed.push(self.stream));
     }
 }
 

@@ -1,0 +1,456 @@
+//! The client streams of a shard, as its task keeps them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use topic::{Receipt, StreamId};
+use types::{Problem, Reason};
+
+use super::core::{Request, Told};
+use super::session::{Inlet, Window};
+use crate::budget::BudgetPermit;
+
+/// A batch of a producer, from when it came until its receipt.
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// The shard has it: it takes this much of the node's memory.
+    Taken(#[expect(dead_code, reason = "held until the receipt, then given back")] BudgetPermit),
+    /// It was refused before the shard saw it: this is its receipt, told in its turn.
+    Refused(Receipt),
+}
+
+/// All streams.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    streams: BTreeMap<StreamId, Stream>,
+    /// Streams with something to pass on to their outbox.
+    touched: Vec<StreamId>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    inlet: Inlet,
+    /// Batches without a receipt.
+    slots: VecDeque<Slot>,
+    /// A consumer's.
+    window: Option<Window>,
+    /// What the shard tells, until the next flush.
+    told: Vec<Told>,
+    /// It ends with its next receipt: a unary call.
+    is_once: bool,
+    is_over: bool,
+}
+
+impl Streams {
+    /// Adds a stream that is about to be opened, and takes a consumer's first grant under its window.
+    pub(super) fn open(&mut self, request: &mut Request, inlet: Inlet, slot: Option<Slot>) {
+        let Some(id) = request.stream() else {
+            return;
+        };
+        let window = match request {
+            Request::OpenConsumer(open) => {
+                let mut window = Window::default();
+                let bytes = open.permits.1;
+                // What is below zero is the topic's to refuse.
+                if bytes >= 0 && window.grant(bytes) {
+                    open.permits.1 = inlet.pass_on(&mut window);
+                }
+                Some(window)
+            }
+            _ => None,
+        };
+        let stream = Stream {
+            inlet,
+            slots: slot.into_iter().collect(),
+            window,
+            told: Vec::new(),
+            is_once: matches!(request, Request::PublishOnce { .. }),
+            is_over: false,
+        };
+        self.streams.insert(id, stream);
+    }
+
+    /// Forgets a stream whose client is gone; false when it was forgotten before.
+    pub(super) fn close(&mut self, id: StreamId) -> bool {
+        self.streams.remove(&id).is_some()
+    }
+
+    /// Whether a stream is there.
+    pub(super) fn has(&self, id: StreamId) -> bool {
+        self.streams.contains_key(&id)
+    }
+
+    /// A batch was handed to the shard.
+    pub(super) fn took(&mut self, id: StreamId, permit: BudgetPermit) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.slots.push_back(Slot::Taken(permit));
+        }
+    }
+
+    /// A batch was refused: its receipt goes behind those of the batches before it.
+    pub(super) fn refuse(&mut self, id: StreamId, receipt: Receipt) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.slots.push_back(Slot::Refused(receipt));
+            stream.tell_refused();
+            self.touched.push(id);
+        }
+    }
+
+    /// A consumer grants more: what of it to hand to the shard now.
+    pub(super) fn grant(&mut self, request: Request) -> Option<Request> {
+        let Request::Permits {
+            stream: id,
+            messages,
+            bytes,
+        } = request
+        else {
+            return Some(request);
+        };
+        let stream = self.streams.get_mut(&id)?;
+        let Some(window) = stream
+            .window
+            .as_mut()
+            .filter(|_| messages >= 0 && bytes >= 0)
+        else {
+            return Some(request); // The topic's to refuse.
+        };
+        if !window.grant(bytes) {
+            let text = "permits.bytes: the sum of all grants is above what can be counted";
+            let problem = Problem::new(Reason::BadField, text).with_field("permits.bytes");
+            self.tell(id, Told::Refused(problem));
+            return None;
+        }
+        let bytes = stream.inlet.pass_on(window);
+        (messages > 0 || bytes > 0).then_some(Request::Permits {
+            stream: id,
+            messages,
+            bytes,
+        })
+    }
+
+    /// What of a consumer's grants to hand to the shard now that it has read.
+    pub(super) fn read(&mut self, id: StreamId) -> Option<Request> {
+        let stream = self.streams.get_mut(&id)?;
+        let bytes = stream.inlet.pass_on(stream.window.as_mut()?);
+        (bytes > 0).then_some(Request::Permits {
+            stream: id,
+            messages: 0,
+            bytes,
+        })
+    }
+
+    /// The shard tells a stream something.
+    pub(super) fn tell(&mut self, id: StreamId, told: Told) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return; // Its client is gone.
+        };
+        if stream.told.is_empty() {
+            self.touched.push(id);
+        }
+        match &told {
+            Told::Receipt(_) => {
+                stream.slots.pop_front();
+                stream.is_over |= stream.is_once;
+            }
+            Told::Delivery(_) => {
+                if let Some(window) = &mut stream.window {
+                    window.delivered(&told);
+                }
+            }
+            Told::Ended(_) | Told::Finished => stream.is_over = true,
+            _ => {}
+        }
+        let is_receipt = matches!(told, Told::Receipt(_));
+        stream.told.push(told);
+        if is_receipt {
+            stream.tell_refused();
+        }
+    }
+
+    /// Passes on what was told since the last flush: one wake-up for each stream. Returns what consumers may have besides, and
+    /// the streams that were cut off because they do not read.
+    pub(super) fn flush(&mut self, requests: &mut Vec<Request>) {
+        for id in std::mem::take(&mut self.touched) {
+            let Some(stream) = self.streams.get_mut(&id) else {
+                continue;
+            };
+            let fits = stream.told.is_empty() || stream.inlet.push(stream.told.drain(..));
+            if stream.is_over {
+                self.streams.remove(&id);
+            } else if !fits {
+                let text = "the client does not read what it is told";
+                let ended = Told::Ended(Problem::new(Reason::Overloaded, text));
+                stream.inlet.push(std::iter::once(ended));
+                self.streams.remove(&id);
+                requests.push(Request::CloseStream(id));
+            } else if stream.window.is_some() {
+                requests.extend(self.read(id));
+            }
+        }
+    }
+
+    /// Ends every stream.
+    pub(super) fn end_all(&mut self, problem: &Problem) {
+        for id in self.streams.keys().copied().collect::<Vec<_>>() {
+            self.tell(id, Told::Ended(problem.clone()));
+        }
+        self.flush(&mut Vec::new());
+    }
+}
+
+impl Stream {
+    /// Tells the refusals whose turn it is.
+    fn tell_refused(&mut self) {
+        while let Some(Slot::Refused(_)) = self.slots.front()
+            && let Some(Slot::Refused(receipt)) = self.slots.pop_front()
+        {
+            self.told.push(Told::Receipt(receipt));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use topic::{Delivery, OpenConsumer, OpenProducer, Position, ProducerIdentity, Stored};
+    use types::{
+        ByteSize, EntryId, Generation, LedgerId, LedgerSeq, LogId, MonoTime, Offset, SequenceId,
+        SubscriptionId, WallTime,
+    };
+
+    use super::super::session::{Bell, Outputs, channel};
+    use super::*;
+    use crate::budget::Budget;
+
+    const ID: StreamId = StreamId::new(1);
+    const MIB: i64 = 1 << 20;
+
+    fn opened(mut request: Request) -> (Streams, Outputs, Arc<Bell>, Request) {
+        let bell = Arc::new(Bell::default());
+        let (inlet, outputs) = channel(ID, &bell);
+        let mut streams = Streams::default();
+        streams.open(&mut request, inlet, None);
+        (streams, outputs, bell, request)
+    }
+
+    fn producer() -> (Streams, Outputs, Arc<Bell>) {
+        let open = OpenProducer {
+            stream: ID,
+            name: None,
+            resume: false,
+        };
+        let (streams, outputs, bell, _) = opened(Request::OpenProducer(open));
+        (streams, outputs, bell)
+    }
+
+    fn consumer(permits: (i64, i64)) -> (Streams, Outputs, Arc<Bell>, i64) {
+        let open = OpenConsumer {
+            stream: ID,
+            subscription: SubscriptionId::new(1),
+            mode: None,
+            name: None,
+            ack_deadline: None,
+            confirm_acks: false,
+            permits,
+        };
+        let (streams, outputs, bell, request) = opened(Request::OpenConsumer(open));
+        let Request::OpenConsumer(open) = request else {
+            panic!("it is still the opening of a consumer");
+        };
+        (streams, outputs, bell, open.permits.1)
+    }
+
+    fn permits(messages: i64, bytes: i64) -> Request {
+        Request::Permits {
+            stream: ID,
+            messages,
+            bytes,
+        }
+    }
+
+    fn position() -> Position {
+        Position {
+            ledger: LedgerId::new(LogId::new(1), LedgerSeq::new(0)),
+            entry: EntryId::new(0),
+        }
+    }
+
+    fn receipt(first: u64, is_stored: bool) -> Receipt {
+        Receipt {
+            first_sequence: SequenceId::new(first),
+            count: 1,
+            outcome: if is_stored {
+                Ok(Stored::New {
+                    first_offset: Offset::new(first),
+                    position: position(),
+                    publish_time: WallTime::from_nanos(0),
+                })
+            } else {
+                Err(Problem::new(Reason::Overloaded, "full"))
+            },
+        }
+    }
+
+    fn delivery(bytes: usize) -> Told {
+        Told::Delivery(Delivery {
+            subscription: SubscriptionId::new(1),
+            generation: Generation::new(1),
+            position: position(),
+            first_offset: Offset::new(0),
+            count: 1,
+            batch: Bytes::from(vec![0; bytes]),
+            publish_time: WallTime::from_nanos(0),
+            producer: ProducerIdentity::Unnamed { id: 0 },
+            first_sequence: SequenceId::new(0),
+            attempt: 1,
+            lease_deadline: MonoTime::ZERO,
+            lease_expire_time: WallTime::from_nanos(0),
+        })
+    }
+
+    fn sequences(outputs: &mut Outputs) -> Vec<u64> {
+        let mut told = Vec::new();
+        outputs.try_next(&mut told);
+        let sequence = |told: &Told| match told {
+            Told::Receipt(receipt) => Some(receipt.first_sequence.get()),
+            _ => None,
+        };
+        told.iter().filter_map(sequence).collect()
+    }
+
+    #[test]
+    fn a_refusal_waits_for_the_receipts_before_it() {
+        let budget = Budget::new(ByteSize::new(100));
+        let (mut streams, mut outputs, _bell) = producer();
+        for _ in 0..2 {
+            streams.took(ID, budget.acquire(10).unwrap());
+        }
+        streams.refuse(ID, receipt(2, false));
+        streams.took(ID, budget.acquire(10).unwrap());
+        streams.flush(&mut Vec::new());
+        assert_eq!(sequences(&mut outputs), [0; 0]);
+
+        streams.tell(ID, Told::Receipt(receipt(0, true)));
+        streams.flush(&mut Vec::new());
+        assert_eq!(sequences(&mut outputs), [0]);
+        streams.tell(ID, Told::Receipt(receipt(1, true)));
+        streams.tell(ID, Told::Receipt(receipt(3, true)));
+        streams.flush(&mut Vec::new());
+        assert_eq!(sequences(&mut outputs), [1, 2, 3]);
+        assert_eq!(
+            budget.used(),
+            ByteSize::new(0),
+            "a receipt gives the memory back"
+        );
+
+        streams.refuse(ID, receipt(4, false));
+        streams.flush(&mut Vec::new());
+        assert_eq!(sequences(&mut outputs), [4], "nothing is before it");
+    }
+
+    #[test]
+    fn a_stream_that_ended_is_read_to_its_end() {
+        let (mut streams, mut outputs, _bell) = producer();
+        streams.tell(ID, Told::Receipt(receipt(0, true)));
+        streams.tell(ID, Told::Finished);
+        streams.flush(&mut Vec::new());
+        assert!(!streams.has(ID));
+        let mut told = Vec::new();
+        assert_eq!(outputs.try_next(&mut told), Some(true));
+        assert_eq!(told.len(), 2);
+        assert_eq!(outputs.try_next(&mut told), Some(false));
+    }
+
+    #[test]
+    fn dropping_the_reader_closes_the_stream_and_whatever_is_known_of_it() {
+        let (mut streams, outputs, bell) = producer();
+        drop(outputs);
+        assert_eq!(bell.take().closed, [ID]);
+        assert!(streams.close(ID));
+        assert!(!streams.close(ID));
+
+        let (inlet, outputs) = channel(ID, &bell);
+        assert!(!inlet.is_closed());
+        drop(outputs);
+        assert!(
+            inlet.is_closed(),
+            "a stream that is not open yet is never opened"
+        );
+    }
+
+    #[test]
+    fn dropping_the_shard_ends_the_reader() {
+        let (streams, mut outputs, _bell) = producer();
+        assert_eq!(outputs.try_next(&mut Vec::new()), None);
+        drop(streams);
+        assert_eq!(outputs.try_next(&mut Vec::new()), Some(false));
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_holds_a_few_mebibytes_whatever_it_granted() {
+        let (mut streams, mut outputs, bell, first) = consumer((1_000_000, 1 << 40));
+        assert_eq!(first, 4 * MIB);
+        let mut passed = first;
+        let mut requests = Vec::new();
+        for _ in 0..4 {
+            streams.tell(ID, delivery(1 << 20));
+            streams.flush(&mut requests);
+        }
+        assert_eq!(requests, [], "nothing more before it reads");
+        assert_eq!(bell.take().read, []);
+
+        let mut told = Vec::new();
+        outputs.try_next(&mut told);
+        assert_eq!(bell.take().read, [ID], "its reading is told");
+        let more = streams.read(ID);
+        assert_eq!(more, Some(permits(0, 4 * MIB)));
+        passed += 4 * MIB;
+        assert_eq!(passed, 8 * MIB);
+    }
+
+    #[test]
+    fn what_a_small_grant_allows_is_passed_on_to_the_last_byte() {
+        let (mut streams, mut outputs, _bell, first) = consumer((10, 100));
+        assert_eq!(first, 100);
+        streams.tell(ID, delivery(100));
+        streams.flush(&mut Vec::new());
+        outputs.try_next(&mut Vec::new());
+        assert_eq!(streams.grant(permits(0, 7)), Some(permits(0, 7)));
+        assert_eq!(streams.grant(permits(3, 0)), Some(permits(3, 0)));
+    }
+
+    #[test]
+    fn grants_never_exceed_their_sum_and_what_cannot_be_counted_is_refused() {
+        let (mut streams, mut outputs, _bell, first) = consumer((1, i64::MAX));
+        assert_eq!(first, 4 * MIB);
+        assert_eq!(streams.grant(permits(1, i64::MAX)), None);
+        streams.flush(&mut Vec::new());
+        let mut told = Vec::new();
+        outputs.try_next(&mut told);
+        assert!(matches!(&told[..], [Told::Refused(problem)] if problem.field.is_some()));
+        let below_zero = permits(-1, 5);
+        assert_eq!(
+            streams.grant(below_zero.clone()),
+            Some(below_zero),
+            "the topic refuses it"
+        );
+    }
+
+    #[test]
+    fn an_overdrawn_byte_permit_is_paid_back_first() {
+        let (mut streams, mut outputs, _bell, _) = consumer((10, 10));
+        streams.tell(ID, delivery(5 << 20));
+        streams.flush(&mut Vec::new());
+        outputs.try_next(&mut Vec::new());
+        // The topic keeps the books of what was overdrawn; all that the client grants reaches it.
+        let granted: i64 = (0..6)
+            .filter_map(|_| streams.grant(permits(0, MIB)))
+            .map(|request| match request {
+                Request::Permits { bytes, .. } => bytes,
+                _ => 0,
+            })
+            .sum();
+        assert_eq!(granted, 6 * MIB);
+    }
+}
