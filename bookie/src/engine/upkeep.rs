@@ -268,7 +268,7 @@ impl Engine {
             return;
         }
         self.upkeep.is_preparing = true;
-        let number = self.journal.highest_number() + 1;
+        let number = self.journal.take_number();
         let header = FileHeader {
             cluster: self.make.cluster,
             set: self.make.set,

@@ -68,6 +68,7 @@ pub(crate) struct JournalCore {
     in_flight: Option<InFlight>,
     next_sequence: u64,
     durable: u64,
+    highest_number: u64,
     idle_at: Option<MonoTime>,
     idle_owed: bool,
     wants_end: bool,
@@ -76,12 +77,13 @@ pub(crate) struct JournalCore {
 }
 
 impl JournalCore {
-    /// A journal whose frames up to `durable` are synced and which goes on in `current`.
+    /// A journal whose frames up to `durable` are synced and which goes on in `current`, the highest number of any of
+    /// its files being `highest_number`.
     pub(crate) fn new(
         (group_max, idle_after): (u64, Duration),
-        current: OpenFile,
-        full: VecDeque<FullFile>,
+        (current, full): (OpenFile, VecDeque<FullFile>),
         durable: u64,
+        highest_number: u64,
     ) -> Self {
         Self {
             group_max: narrow(group_max),
@@ -93,6 +95,7 @@ impl JournalCore {
             in_flight: None,
             next_sequence: durable + 1,
             durable,
+            highest_number,
             idle_at: None,
             idle_owed: false,
             wants_end: false,
@@ -121,11 +124,11 @@ impl JournalCore {
         self.full.len() + 1
     }
 
-    /// The number of the newest file.
-    pub(crate) fn highest_number(&self) -> u64 {
-        self.next
-            .as_ref()
-            .map_or(self.current.header.number, |next| next.header.number)
+    /// Takes the number of the next file. None that was ever seen is used again: a file made ahead by an earlier start
+    /// may still lie there under its name, free to be used under another.
+    pub(crate) const fn take_number(&mut self) -> u64 {
+        self.highest_number += 1;
+        self.highest_number
     }
 
     /// Whether a frame waits only because there is no file to go on in.

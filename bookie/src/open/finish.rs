@@ -334,9 +334,9 @@ fn engine(
     }
     let journal = JournalCore::new(
         (config.group_max.get(), config.idle_after),
-        ready.current,
-        ready.full,
+        (ready.current, ready.full),
         ready.start,
+        opening.journal.highest_number + 1,
     );
     let opened = Opened {
         whose: Whose {
