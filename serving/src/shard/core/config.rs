@@ -54,7 +54,7 @@ impl Default for ShardConfig {
                 ledger_bytes_max: ByteSize::mib(1024),
                 ..ledger::Config::default()
             },
-            tail_cache: ByteSize::mib(16),
+            tail_cache: ByteSize::mib(8),
             read_ahead: ByteSize::mib(4),
             runs_max: 16,
             read_timeout: Duration::from_secs(10),

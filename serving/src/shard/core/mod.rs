@@ -15,6 +15,7 @@
 mod chain;
 mod config;
 mod event;
+mod queries;
 mod reads;
 mod replay;
 mod runs;
@@ -24,21 +25,22 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod words;
 
 pub use config::{ShardConfig, ShardConfigError};
 pub use event::{Ended, QueryId, Request, ShardEffect, ShardEvent, Told};
 
-use ledger::{Outcome, Over, Owner, Stuck};
+use ledger::{Outcome, Owner, Stuck};
 use topic::{OpeningError, Position, TopicStats};
 use types::chain::ShardView;
-use types::command::{Answer, Query};
 use types::{Epoch, MonoTime, Problem, Reason, SessionId, ShardId, TopicName, WallTime};
 
 use chain::MessageChain;
 use replay::{Replay, Shelf};
 use serving::{Around, Serving};
-use sources::{Purpose, Sources, Step};
+use sources::{Sources, Step};
 use waiting::{Waiting, refuse};
+use words::{given_up, over_problem, words};
 
 /// How far a shard is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +89,16 @@ pub struct Shard {
     stuck: Option<String>,
     is_lease_certain: bool,
     is_record_stale: bool,
-    is_releasing: bool,
+    release: Option<Release>,
+}
+
+/// How far the giving up of the shard is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Release {
+    /// Nothing is admitted, and acks that nobody waits for are written until then.
+    Draining { until: MonoTime },
+    /// The owner closes both logs and hands the shard over.
+    HandingOver,
 }
 
 #[derive(Debug, Clone)]
@@ -112,7 +123,7 @@ impl Shard {
             stuck: None,
             is_lease_certain: true,
             is_record_stale: false,
-            is_releasing: false,
+            release: None,
         }
     }
 
@@ -194,7 +205,7 @@ impl Shard {
     pub fn status(&self) -> Status {
         match &self.phase {
             Phase::Over(problem) => Status::Over(problem.clone()),
-            _ if self.is_releasing => Status::Releasing,
+            _ if self.release.is_some() => Status::Releasing,
             Phase::Claiming | Phase::Replaying(..) => Status::Opening {
                 waits_for: self.waits_for(),
             },
@@ -276,100 +287,6 @@ impl Shard {
         }
     }
 
-    fn record_changed(&mut self, step: &mut Step<'_>) {
-        if self.sources.asks(&Purpose::Record) {
-            // The answer under way may be older than the change.
-            self.is_record_stale = true;
-        } else {
-            let query = Query::Shard(self.setup.shard);
-            self.sources.query(step, query, Purpose::Record);
-        }
-    }
-
-    fn queried(&mut self, step: &mut Step<'_>, query: QueryId, result: Result<Answer, Problem>) {
-        match (self.sources.answered(query), result) {
-            (Some(Purpose::Record), result) => {
-                if let Ok(Answer::Shard(Some(view), _)) = result {
-                    self.owner(step, ledger::Event::Record(Box::new(view)));
-                }
-                if std::mem::take(&mut self.is_record_stale) {
-                    self.record_changed(step);
-                }
-            }
-            (Some(Purpose::Subscriptions), Ok(Answer::Subscriptions(page))) => {
-                if let Phase::Replaying(replay, _) = &mut self.phase {
-                    replay.subscriptions(step, &mut self.sources, page);
-                }
-            }
-            (Some(Purpose::Ledgers(asked)), Ok(Answer::Ledgers(records))) => {
-                for record in &records {
-                    self.sources.keep(record);
-                }
-                if records.len() < asked.len() {
-                    let text = "a ledger of the chain has no record";
-                    self.records_missed(step, &asked, Problem::new(Reason::Internal, text));
-                }
-                self.records_came(step);
-            }
-            (Some(Purpose::Ledgers(asked)), Err(problem)) => {
-                self.records_missed(step, &asked, problem);
-            }
-            (Some(Purpose::Subscriptions), Err(problem)) => self.hindered(step, &problem),
-            // An answer of another kind than the question's is meta's defect; asking again shows whether it lasts.
-            (Some(Purpose::Subscriptions | Purpose::Ledgers(_)), Ok(_)) => {
-                let text = "meta gave an answer of another kind";
-                self.hindered(step, &Problem::new(Reason::Internal, text));
-            }
-            (None, _) => {}
-        }
-    }
-
-    fn hindered(&mut self, step: &Step<'_>, problem: &Problem) {
-        if let Phase::Replaying(replay, _) = &mut self.phase {
-            replay.hindered(step.now, format!("meta did not answer: {problem}"));
-        }
-    }
-
-    fn records_came(&mut self, step: &mut Step<'_>) {
-        match &mut self.phase {
-            Phase::Replaying(replay, chain) => {
-                let config = &self.setup.config;
-                let sources = &mut self.sources;
-                let mut shelf = Shelf {
-                    config,
-                    chain,
-                    sources,
-                };
-                let advanced = replay.advance(step, &mut shelf);
-                self.check(step, advanced);
-            }
-            Phase::Serving(serving) => {
-                let mut around = Around {
-                    config: &self.setup.config,
-                    sources: &mut self.sources,
-                    owner: &mut self.owner,
-                    owner_effects: &mut self.owner_effects,
-                };
-                serving.records(step, &mut around, Ok(()));
-            }
-            Phase::Claiming | Phase::Over(_) => {}
-        }
-    }
-
-    fn records_missed(&mut self, step: &mut Step<'_>, asked: &[types::LedgerId], problem: Problem) {
-        self.sources.missed(asked);
-        self.hindered(step, &problem);
-        if let Phase::Serving(serving) = &mut self.phase {
-            let mut around = Around {
-                config: &self.setup.config,
-                sources: &mut self.sources,
-                owner: &mut self.owner,
-                owner_effects: &mut self.owner_effects,
-            };
-            serving.records(step, &mut around, Err((asked, problem)));
-        }
-    }
-
     fn lease(&mut self, step: &Step<'_>, is_certain: bool) {
         self.is_lease_certain = is_certain;
         if let Phase::Serving(serving) = &mut self.phase {
@@ -378,17 +295,34 @@ impl Shard {
     }
 
     fn release(&mut self, step: &mut Step<'_>) {
-        self.is_releasing = true;
-        let text = "the node gives the shard up, ask another";
-        let problem = Problem::new(Reason::NotOwner, text);
-        let problem = problem.retry_after(std::time::Duration::ZERO);
+        if self.release.is_some() {
+            return;
+        }
+        let problem = given_up();
         self.waiting.refuse_all(step, &problem);
+        let mut until = step.now;
         if let Phase::Serving(serving) = &mut self.phase {
             serving.release(step, problem);
+            // The topic gathers acks that nobody waits for; they are worth the moment.
+            until = step.now.after(self.setup.config.topic.ack_delay);
         }
-        // What the topic has appended goes first.
-        self.settle(step);
-        self.owner(step, ledger::Event::Release);
+        self.release = Some(Release::Draining { until });
+    }
+
+    /// Hands the shard over once what gathered is written: what is appended later is stored by nobody.
+    fn hand_over(&mut self, step: &Step<'_>) -> bool {
+        let is_drained = match (&self.release, &self.phase) {
+            (Some(Release::Draining { until }), Phase::Serving(serving)) => {
+                *until <= step.now && !serving.writes_state()
+            }
+            (Some(Release::Draining { .. }), _) => true,
+            (Some(Release::HandingOver) | None, _) => false,
+        };
+        if is_drained {
+            self.release = Some(Release::HandingOver);
+            self.owner(step, ledger::Event::Release);
+        }
+        is_drained
     }
 
     fn expire(&mut self, step: &mut Step<'_>) {
@@ -453,7 +387,7 @@ impl Shard {
                 };
                 has_worked |= serving.perform(step, &mut around);
             }
-            if !has_worked {
+            if !has_worked && !self.hand_over(step) {
                 return;
             }
         }
@@ -626,50 +560,5 @@ impl Shard {
         self.phase = Phase::Over(problem);
         self.sources = Sources::default();
         step.effects.push(ShardEffect::Over(ended));
-    }
-}
-
-/// What clients are told of a shard whose owner is over.
-fn over_problem(over: Over) -> Problem {
-    let (reason, text) = match over {
-        Over::Fenced { .. } | Over::Deposed { .. } => {
-            (Reason::NotOwner, "another node took the shard over")
-        }
-        Over::Released => (Reason::NotOwner, "the node gave the shard up"),
-        Over::ClaimRefused {
-            reason: None | Some(Reason::OwnerAlive),
-        } => (Reason::NotOwner, "another node owns the shard"),
-        Over::ClaimRefused { reason: Some(_) } => (
-            Reason::Unreachable,
-            "meta did not let the node have the shard",
-        ),
-    };
-    let problem = Problem::new(reason, format!("{text}: {over}"));
-    let problem = match over {
-        Over::Fenced { by: epoch, .. } | Over::Deposed { epoch } => {
-            problem.with("epoch", epoch.get())
-        }
-        Over::ClaimRefused { .. } | Over::Released => problem,
-    };
-    problem.retry_after(std::time::Duration::ZERO)
-}
-
-/// What is waited for, in words.
-fn words(stuck: &Stuck) -> String {
-    match stuck {
-        Stuck::Recovery {
-            ledger,
-            waiting_for,
-        } => {
-            format!("the end of a ledger waits for bookies ledger={ledger} bookies={waiting_for:?}")
-        }
-        Stuck::TooFewBookies { log } => {
-            format!("a new ledger waits for bookies that take it log={log:?}")
-        }
-        Stuck::Meta { command, refused } => {
-            format!(
-                "meta has not told the outcome of a command command={command} refused={refused:?}"
-            )
-        }
     }
 }

@@ -17,7 +17,7 @@ use super::sources::{Sources, Step};
 use super::tail::Entries;
 
 /// What is kept of the tail is dropped when nothing was published or read for so long.
-const TAIL_IDLE: Duration = Duration::from_secs(60);
+const TAIL_IDLE: Duration = Duration::from_secs(10);
 
 /// How long publishers are told to wait when too few bookies take writes.
 const BOOKIES_WAIT: Duration = Duration::from_millis(500);
@@ -98,6 +98,11 @@ impl Serving {
         self.event(step, Event::HoldDelivery { held: true });
         let problem = Some(problem);
         self.event(step, Event::HoldPublishing { problem });
+    }
+
+    /// Whether anything of the state log is not confirmed.
+    pub(super) fn writes_state(&self) -> bool {
+        !self.in_flight[place(LogKind::State)].is_empty()
     }
 
     /// Too few bookies take writes: what comes now is refused before anything of it was sent.

@@ -9,6 +9,9 @@ use types::{MonoTime, Problem, SequenceId};
 use super::event::{Request, ShardEffect, Told};
 use super::sources::Step;
 
+/// Most refused streams that are remembered: what a client sends behind its refusal is not far behind.
+const REFUSED_MAX: usize = 16_384;
+
 /// The requests that wait, in the order they came.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Waiting {
@@ -87,6 +90,9 @@ impl Waiting {
         // A stream is refused once; what it asked for beside is void.
         if self.refused.insert(stream) {
             self.requests.retain(|(_, r)| r.stream() != Some(stream));
+            if self.refused.len() > REFUSED_MAX {
+                self.refused.pop_first();
+            }
             refuse(step, request, problem);
         }
     }

@@ -2,7 +2,7 @@ mod world;
 
 use std::time::Duration;
 
-use ledger::Candidate;
+use ledger::{Candidate, Over};
 use topic::{Stored, StreamId};
 use types::chain::LogKind;
 use types::topic::{StartPosition, SubscriptionMode};
@@ -464,6 +464,8 @@ fn a_released_shard_is_closed_and_the_next_claim_needs_no_recovery() {
     world.publish(node, 1, 0, &["a"]);
     world.consume(node, 2, of.id, 10);
     world.event(node, ShardEvent::Release);
+    assert_eq!(world.nodes[node].shard.status(), Status::Releasing);
+    world.pass(Duration::from_secs(1));
 
     assert_eq!(world.nodes[node].over, Some(Ended::Owner(Over::Released)));
     assert_eq!(world.problem(node, 1).unwrap().reason, Reason::NotOwner);
@@ -580,4 +582,38 @@ fn a_stream_closed_while_it_waits_is_forgotten() {
         world.nodes[node].shard.stats().unwrap().producers.streams,
         0
     );
+}
+
+#[test]
+fn acks_that_nobody_waits_for_are_kept_when_the_shard_is_released() {
+    let mut world = World::new();
+    let node = world.open();
+    let of = world.subscribe(node, "s", SubscriptionMode::Shared, StartPosition::Earliest);
+    world.open_producer(node, 1, None);
+    world.publish(node, 1, 0, &["a", "b"]);
+    world.consume(node, 2, of.id, 10);
+    world.ack(node, 2, 0, (0, 1));
+    world.event(node, ShardEvent::Release);
+    world.pass(Duration::from_secs(1));
+    let next = world.open();
+    world.consume(next, 2, of.id, 10);
+    assert_eq!(world.texts(next, 2), ["b"]);
+}
+
+#[test]
+fn a_shard_that_is_being_opened_can_be_given_up() {
+    let mut world = World::new();
+    let first = world.open();
+    world.open_producer(first, 1, None);
+    world.publish(first, 1, 0, &["a"]);
+    world.kill(first);
+    world.down(&[1, 2, 3], true);
+    let second = world.open();
+    world.open_producer(second, 1, None);
+    world.event(second, ShardEvent::Release);
+    assert_eq!(world.problem(second, 1).unwrap().reason, Reason::NotOwner);
+    world.down(&[1, 2, 3], false);
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.nodes[second].over, Some(Ended::Owner(Over::Released)));
+    assert_eq!(world.view().record.owner, None);
 }
