@@ -45,7 +45,7 @@ impl Budget {
     ///
     /// `OVERLOADED`: not so many are left. Back off.
     pub fn acquire(&self, bytes: usize) -> Result<BudgetPermit, Problem> {
-        let bytes = u64::try_from(bytes).expect("lengths fit 64 bits");
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let limit = self.shared.limit;
         let take = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
         let taken = self

@@ -1,1 +1,20 @@
-//! To be described.
+//! The broker: speaks gRPC to clients, puts messages in order, keeps consumer positions. It stores nothing itself.
+//!
+//! [`Serving::start`] opens a session with meta and listens. A shard is claimed when a request needs it and nobody
+//! serves it (`node`), and from then on is one task that owns the shard's pure core (`shard`); the services
+//! check what clients say (`services`) and hand it in, or pass it on to the node that owns the shard (`forward`).
+#![doc = include_str!("../DESIGN.md")]
+
+mod budget;
+mod config;
+mod convert;
+mod forward;
+mod node;
+mod routes;
+mod server;
+mod services;
+pub mod shard;
+
+pub use budget::Budget;
+pub use config::{ServingConfig, ServingConfigError};
+pub use server::{Serving, ServingError};

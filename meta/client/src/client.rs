@@ -112,18 +112,15 @@ impl MetaClient {
         let host = host.fork("meta-client");
         let nodes = Nodes::new(&host, &config.addresses);
         let deadline = host.clock.now().after(patience);
-        let hello = async || {
-            let request = pb::HelloRequest {
-                caller: Some(wire::caller(None)),
+        let cluster = loop {
+            let error = match hello(&host, &nodes, deadline).await {
+                Ok(cluster) => break cluster,
+                Err(error) => error,
             };
-            let answer = nodes
-                .stub()
-                .hello(request)
-                .await
-                .map_err(|s| MetaError::of(&s))?;
-            wire::hello_from_wire(answer.get_ref()).map_err(MetaError::Refused)
+            if !again(&host, &nodes, deadline, &error).await {
+                return Err(error);
+            }
         };
-        let cluster = repeat(&host, &nodes, deadline, hello).await?;
         tracing::info!(%cluster, "connected to meta");
         Ok(Self {
             shared: Arc::new(Shared {
@@ -142,6 +139,11 @@ impl MetaClient {
 
     /// Changes the metadata.
     ///
+    /// What certainly did not happen is tried again until the time is up: on another node, or after the wait that a busy
+    /// one asks for. A command that may have happened is tried again only where the same command twice is the same as
+    /// once. An owner's commands on its shard are not among these: their owner repeats them, and knows what to make of
+    /// the answer.
+    ///
     /// # Errors
     ///
     /// [`MetaError`]. After [`MetaError::OutcomeUnknown`] it may have had its effect: look, or repeat it where that
@@ -151,55 +153,55 @@ impl MetaClient {
     ///
     /// Dropping the future does not undo the command.
     pub async fn execute(&self, command: Command) -> Result<Reply, MetaError> {
+        let is_repeatable = is_repeatable(&command);
         let command = wire::command_to_wire(&command).map_err(MetaError::Refused)?;
         let deadline = self.deadline();
+        let mut was_unknown = None;
         loop {
-            let request = pb::ExecuteRequest {
-                caller: Some(wire::caller(Some(self.cluster()))),
-                command: Some(command.clone()),
+            let error = match self.try_execute(&command, is_repeatable, deadline).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
             };
-            let mut stub = self.shared.nodes.stub();
-            let answer = self.within(deadline, stub.execute(request)).await;
-            match answer {
-                Ok(answer) => {
-                    let reply = answer
-                        .into_inner()
-                        .reply
-                        .ok_or_else(MetaError::odd_answer)?;
-                    return wire::reply(reply).map_err(MetaError::Refused);
-                }
-                // It certainly never left, or was turned away before it was looked at: another node may take it.
-                Err(error) if matches!(error.kind(), ErrorKind::Retry | ErrorKind::Stopping) => {
-                    self.shared.nodes.next();
-                    if !self.pause(deadline).await {
-                        return Err(error);
-                    }
-                }
-                Err(error) => {
-                    if error.kind() == ErrorKind::Unknown {
-                        self.shared.nodes.next();
-                    }
-                    return Err(error);
-                }
+            let is_unknown = error.kind() == ErrorKind::Unknown;
+            if is_unknown {
+                was_unknown = Some(error.clone());
+            }
+            let may_pass = match error.kind() {
+                ErrorKind::Retry | ErrorKind::Stopping | ErrorKind::Busy => true,
+                ErrorKind::Unknown => is_repeatable,
+                _ => return Err(error),
+            };
+            if error.kind() != ErrorKind::Busy {
+                self.shared.nodes.next();
+            }
+            let wait = error.retry_after().unwrap_or(RETRY).max(RETRY);
+            if !may_pass || !pause(&self.shared.host, wait, deadline).await {
+                // An earlier try may have happened, whatever became of the last one.
+                return Err(was_unknown.unwrap_or(error));
             }
         }
     }
 
-    /// As [`MetaClient::execute`], for a command that may be repeated: it is, until the outcome is known or the time is
-    /// up.
-    ///
-    /// # Errors
-    ///
-    /// As [`MetaClient::execute`].
-    pub(crate) async fn execute_repeatable(&self, command: Command) -> Result<Reply, MetaError> {
-        let deadline = self.deadline();
-        repeat(
-            &self.shared.host,
-            &self.shared.nodes,
-            deadline,
-            async || self.execute(command.clone()).await,
-        )
-        .await
+    async fn try_execute(
+        &self,
+        command: &pb::Command,
+        is_repeatable: bool,
+        deadline: MonoTime,
+    ) -> Result<Reply, MetaError> {
+        let request = pb::ExecuteRequest {
+            caller: Some(wire::caller(Some(self.cluster()))),
+            command: Some(command.clone()),
+        };
+        let deadline = if is_repeatable {
+            let one_try = self.shared.host.clock.now().after(TRY_TIMEOUT);
+            one_try.min(deadline)
+        } else {
+            deadline
+        };
+        let mut stub = self.shared.nodes.stub();
+        let answer = self.within(deadline, stub.execute(request)).await?;
+        let reply = answer.into_inner().reply;
+        wire::reply(reply.ok_or_else(MetaError::odd_answer)?).map_err(MetaError::Refused)
     }
 
     /// Reads the metadata, not older than any change whose success this node knows.
@@ -210,27 +212,36 @@ impl MetaClient {
     pub async fn query(&self, query: Query) -> Result<Answer, MetaError> {
         let query = wire::query_to_wire(&query);
         let deadline = self.deadline();
-        let ask = async || {
-            let request = pb::QueryRequest {
-                caller: Some(wire::caller(Some(self.cluster()))),
-                query: Some(query.clone()),
+        loop {
+            let error = match self.ask(query.clone(), deadline).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
             };
-            let mut stub = self.shared.nodes.stub();
-            let timeout = self
-                .shared
-                .host
-                .clock
-                .now()
-                .after(TRY_TIMEOUT)
-                .min(deadline);
-            let answer = self.within(timeout, stub.query(request)).await?;
-            let answer = answer
-                .into_inner()
-                .answer
-                .ok_or_else(MetaError::odd_answer)?;
-            wire::answer(answer).map_err(MetaError::Refused)
+            if !again(&self.shared.host, &self.shared.nodes, deadline, &error).await {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn ask(&self, query: pb::Query, deadline: MonoTime) -> Result<Answer, MetaError> {
+        let request = pb::QueryRequest {
+            caller: Some(wire::caller(Some(self.cluster()))),
+            query: Some(query),
         };
-        repeat(&self.shared.host, &self.shared.nodes, deadline, ask).await
+        let mut stub = self.shared.nodes.stub();
+        let timeout = self
+            .shared
+            .host
+            .clock
+            .now()
+            .after(TRY_TIMEOUT)
+            .min(deadline);
+        let answer = self.within(timeout, stub.query(request)).await?;
+        let answer = answer
+            .into_inner()
+            .answer
+            .ok_or_else(MetaError::odd_answer)?;
+        wire::answer(answer).map_err(MetaError::Refused)
     }
 
     /// Tells what changes from now on.
@@ -294,48 +305,63 @@ impl MetaClient {
             }),
         }
     }
+}
 
-    /// Waits a moment before another try; false when there is no time for one.
-    async fn pause(&self, deadline: MonoTime) -> bool {
-        pause(&self.shared.host, deadline).await
+/// Whether the same command twice is the same as once, also when another node's commands come between.
+const fn is_repeatable(command: &Command) -> bool {
+    match command {
+        Command::OpenSession { .. }
+        | Command::EndSession { .. }
+        | Command::RegisterBookie { .. }
+        | Command::ReportBookie { .. }
+        | Command::ActivateSubscription { .. }
+        | Command::AcceptLoss { .. } => true,
+        // A second try would be told that the name is taken, and not by whom.
+        Command::CreateTenant { .. }
+        | Command::CreateNamespace { .. }
+        | Command::CreateTopic { .. }
+        | Command::CreateSubscription { .. }
+        // Their owner repeats them.
+        | Command::ClaimShard(_)
+        | Command::ChangeShard(_)
+        // Meta's own.
+        | Command::Bootstrap { .. }
+        | Command::ReviveSession { .. }
+        | Command::ExpireSession { .. } => false,
     }
 }
 
-async fn pause(host: &Host, deadline: MonoTime) -> bool {
-    if host.clock.now().after(RETRY) >= deadline {
+/// Waits before another try; false when there is no time for one.
+async fn pause(host: &Host, wait: Duration, deadline: MonoTime) -> bool {
+    if host.clock.now().after(wait) >= deadline {
         return false;
     }
-    host.clock.sleep(RETRY).await;
+    host.clock.sleep(wait).await;
     true
 }
 
-/// Repeats a harmless call, on another node each time, until it works, is refused, or the time is up.
-async fn repeat<T>(
-    host: &Host,
-    nodes: &Nodes,
-    deadline: MonoTime,
-    mut call: impl AsyncFnMut() -> Result<T, MetaError>,
-) -> Result<T, MetaError> {
-    loop {
-        let left = deadline.since(host.clock.now());
-        let answer = match host.clock.timeout(left, call()).await {
-            Ok(answer) => answer,
-            Err(_) => Err(MetaError::Unreachable {
-                reason: "no answer in time".to_owned(),
-            }),
-        };
-        let error = match answer {
-            Ok(answer) => return Ok(answer),
-            Err(error) => error,
-        };
-        let may_pass = matches!(
-            error.kind(),
-            ErrorKind::Retry | ErrorKind::Unknown | ErrorKind::Stopping | ErrorKind::Busy
-        );
-        if !may_pass || !pause(host, deadline).await {
-            return Err(error);
-        }
-        nodes.next();
+/// Whether a harmless call that failed is to be tried again, on another node: after a pause, while there is time.
+async fn again(host: &Host, nodes: &Nodes, deadline: MonoTime, error: &MetaError) -> bool {
+    let may_pass = matches!(
+        error.kind(),
+        ErrorKind::Retry | ErrorKind::Unknown | ErrorKind::Stopping | ErrorKind::Busy
+    );
+    nodes.next();
+    let wait = error.retry_after().unwrap_or(RETRY).max(RETRY);
+    may_pass && pause(host, wait, deadline).await
+}
+
+async fn hello(host: &Host, nodes: &Nodes, deadline: MonoTime) -> Result<ClusterId, MetaError> {
+    let request = pb::HelloRequest {
+        caller: Some(wire::caller(None)),
+    };
+    let left = deadline.since(host.clock.now()).min(TRY_TIMEOUT);
+    match host.clock.timeout(left, nodes.stub().hello(request)).await {
+        Ok(Ok(answer)) => wire::hello_from_wire(answer.get_ref()).map_err(MetaError::Refused),
+        Ok(Err(status)) => Err(MetaError::of(&status)),
+        Err(_) => Err(MetaError::Unreachable {
+            reason: "no answer in time".to_owned(),
+        }),
     }
 }
 

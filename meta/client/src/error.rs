@@ -1,5 +1,7 @@
 //! What can go wrong between a node and meta.
 
+use std::time::Duration;
+
 use types::{ErrorKind, Problem, Reason};
 
 /// Why meta gave no answer to use.
@@ -38,7 +40,15 @@ impl MetaError {
         }
     }
 
-    /// Reads the status that ended a call to `address`.
+    /// When to try again, where meta said so.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(problem) => problem.retry_after,
+            Self::Unreachable { .. } | Self::OutcomeUnknown { .. } => None,
+        }
+    }
+
+    /// Reads the status that ended a call.
     pub(crate) fn of(status: &tonic::Status) -> Self {
         let problem = proto::status::from_status(status);
         match problem.reason {

@@ -1,7 +1,9 @@
 //! A node's life in meta's eyes.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -36,7 +38,22 @@ pub struct Session {
     meta: MetaClient,
     record: Arc<SessionRecord>,
     certain: watch::Receiver<bool>,
+    certain_until: CertainUntil,
     end: CancellationToken,
+}
+
+/// Until when the lease is certain, shared between the task that renews it and those who ask.
+#[derive(Clone, Default)]
+struct CertainUntil(Arc<AtomicU64>);
+
+impl CertainUntil {
+    fn get(&self) -> MonoTime {
+        MonoTime::from_nanos(self.0.load(Ordering::Acquire))
+    }
+
+    fn set(&self, until: MonoTime) {
+        self.0.store(until.as_nanos(), Ordering::Release);
+    }
 }
 
 /// A keep-alive is sent each time this part of the lease has passed.
@@ -65,11 +82,14 @@ impl Session {
             lease: config.lease,
             command: CommandId::new(host.rng.u128()),
         };
-        let Reply::Session(record) = meta.execute_repeatable(open).await? else {
+        let Reply::Session(record) = meta.execute(open).await? else {
             return Err(MetaError::odd_answer());
         };
         tracing::info!(session = %record.id, node = %record.name, "session open");
         let (certain, told) = watch::channel(true);
+        let certain_until = CertainUntil::default();
+        // The lease runs from when the opening was sent, at the earliest.
+        certain_until.set(sent.after(config.lease - config.lease / BEATS));
         let end = CancellationToken::new();
         let keeper = Keeper {
             host: host.clone(),
@@ -77,15 +97,22 @@ impl Session {
             id: record.id,
             lease: config.lease,
             certain,
+            certain_until: certain_until.clone(),
             end: end.clone(),
         };
-        host.tasks.spawn("session", keeper.run(sent));
+        host.tasks.spawn("session", keeper.run());
         Ok(Self {
             meta: meta.clone(),
             record: Arc::new(record),
             certain: told,
+            certain_until,
             end,
         })
+    }
+
+    /// How it stood when it was opened.
+    pub fn record(&self) -> &SessionRecord {
+        &self.record
     }
 
     /// Its number.
@@ -93,7 +120,13 @@ impl Session {
         self.record.id
     }
 
-    /// Whether it is certain that meta counts the node as alive, now and later.
+    /// Whether it is certain that meta counts the node as alive at `now`, a reading of this node's clock. Asked at the
+    /// moment that counts, it is right also when the task that renews the lease was not run for a while.
+    pub fn lease_is_certain(&self, now: MonoTime) -> bool {
+        now < self.certain_until.get()
+    }
+
+    /// The same, told when it changes.
     pub fn certain(&self) -> watch::Receiver<bool> {
         self.certain.clone()
     }
@@ -120,7 +153,7 @@ impl fmt::Debug for Session {
 /// Meta says that the session is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the session is over, another process of this name has begun? give each node its own --name session={session}"
+    "the session is over, another process of this name has begun; give each node its own --name session={session}"
 )]
 struct SessionOver {
     session: SessionId,
@@ -132,48 +165,33 @@ struct Keeper {
     id: SessionId,
     lease: Duration,
     certain: watch::Sender<bool>,
+    certain_until: CertainUntil,
     end: CancellationToken,
 }
 
 impl Keeper {
-    /// Sends keep-alives. `opened` is when the opening was sent: the lease runs from there at the latest.
-    async fn run(self, opened: MonoTime) -> Result<(), SessionOver> {
-        let margin = self.lease / BEATS;
-        let mut certain_until = opened.after(self.lease - margin);
+    /// Sends signs of life until the session ends or the node stops.
+    async fn run(self) -> Result<(), SessionOver> {
         let stop = self.host.tasks.token();
-        let clock = &self.host.clock;
-        let mut next = clock.now();
+        let beat = self.lease / BEATS;
+        let mut next = self.host.clock.now();
         loop {
-            let is_certain = *self.certain.borrow();
-            let doubt = is_certain.then_some(certain_until);
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(()),
-                () = self.end.cancelled() => return Ok(()),
-                () = clock.deadline(doubt) => {
-                    tracing::warn!(session = %self.id, "the lease is not certain any more");
-                    self.certain.send_replace(false);
-                    continue;
-                }
-                () = clock.sleep_until(next) => {}
-            }
-            let sent = clock.now();
-            next = sent.after(self.lease / BEATS);
-            // An answer after the lease would prove nothing.
-            let answer = tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(()),
-                () = self.end.cancelled() => return Ok(()),
-                answer = self.meta.keep_alive(self.id, self.lease / 2) => answer,
+            let sent = self.host.clock.now().max(next);
+            let sign = async {
+                self.host.clock.sleep_until(sent).await;
+                let sent = self.host.clock.now();
+                (sent, self.meta.keep_alive(self.id, beat).await)
             };
+            let (sent, answer) = tokio::select! {
+                biased; // Stop first; doubt before an answer that may take its time.
+                () = stop.cancelled() => return Ok(()),
+                () = self.end.cancelled() => return Ok(()),
+                never = self.doubt() => match never {},
+                answer = sign => answer,
+            };
+            next = sent.after(beat);
             match answer {
-                Ok(record) if record.state == SessionState::Live => {
-                    certain_until = sent.after(self.lease - margin);
-                    let is_certain = clock.now() < certain_until;
-                    if self.certain.send_replace(is_certain) != is_certain {
-                        tracing::info!(session = %self.id, is_certain, "the lease was renewed");
-                    }
-                }
+                Ok(record) if record.state == SessionState::Live => self.renewed(sent),
                 Ok(record) if record.state == SessionState::Ended => {
                     return Err(SessionOver { session: self.id });
                 }
@@ -182,12 +200,29 @@ impl Keeper {
                     return Err(SessionOver { session: self.id });
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "meta did not hear the sign of life");
-                    if clock.now() >= certain_until {
-                        self.certain.send_replace(false);
-                    }
+                    tracing::debug!(session = %self.id, %error, "meta did not hear the sign of life");
                 }
             }
+        }
+    }
+
+    /// Says that the lease is not certain when its time is up, and then waits for ever.
+    async fn doubt(&self) -> Infallible {
+        if *self.certain.borrow() {
+            self.host.clock.sleep_until(self.certain_until.get()).await;
+            tracing::warn!(session = %self.id, "the lease is not certain any more");
+            self.certain.send_replace(false);
+        }
+        std::future::pending().await
+    }
+
+    /// Meta renewed the lease after `sent`, so that it runs from there at the earliest.
+    fn renewed(&self, sent: MonoTime) {
+        let until = sent.after(self.lease - self.lease / BEATS);
+        self.certain_until.set(until);
+        let is_certain = self.host.clock.now() < until;
+        if self.certain.send_replace(is_certain) != is_certain {
+            tracing::info!(session = %self.id, is_certain, "the lease was renewed");
         }
     }
 }

@@ -127,7 +127,8 @@ impl Opening {
         self.state.insert(state)
     }
 
-    /// Ends the fold. Every header after [`Opening::covered`] up to the recovered end must have been fed.
+    /// Ends the fold: the machine serves from here. Every header after [`Opening::covered`] up to the recovered end
+    /// must have been fed.
     ///
     /// # Errors
     ///
@@ -144,7 +145,8 @@ impl Opening {
         for named in state.table.names.values_mut() {
             notes.producers_cut += u64::from(named.sequences.truncate(end));
         }
-        state.table.make_room(self.config.producer_names_max + 1);
+        // The fold may have brought names back that were forgotten. They go when room is needed for a new one, not
+        // now: a name that was in use is not told from them before its producer is back.
         let mut subscriptions = Vec::new();
         for record in &opened.subscriptions {
             let cursor = take_cursor(&mut state, record);
@@ -158,8 +160,7 @@ impl Opening {
             acked.insert(trimmed);
             subscriptions.push(Subscription::new(record, generation, acked, true));
         }
-        let left = u64::try_from(state.cursors.len()).expect("lengths fit 64 bits");
-        notes.cursors_dropped = left;
+        notes.cursors_dropped = u64::try_from(state.cursors.len()).unwrap_or(u64::MAX);
         let topic = Topic::new(self.config, &opened, state.table, (subscriptions, notes));
         Ok((topic, notes))
     }

@@ -108,7 +108,7 @@ impl ProducerTable {
                 .names
                 .iter()
                 .filter(|(_, named)| named.stream.is_none() && named.sequences.is_settled());
-            let oldest = idle.min_by_key(|(_, named)| named.used);
+            let oldest = idle.min_by_key(|(_, named)| (named.used, named.epoch));
             let Some(name) = oldest.map(|(name, _)| name.clone()) else {
                 return false;
             };

@@ -1,4 +1,5 @@
 //! A shard with two logs that a test confirms, cuts and reopens as it likes.
+#![expect(clippy::unwrap_used, reason = "a test that meets the impossible stops")]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::VecDeque;
@@ -210,7 +211,14 @@ impl World {
                     let log = self.log(append.log);
                     log.append(append.token, append.payload, append.next_offset);
                 }
-                Effect::Read(read) => self.reads.push_back(read),
+                Effect::Read(read) => {
+                    assert_eq!(
+                        read.end,
+                        self.topic.confirmed_end(),
+                        "only what is confirmed is read"
+                    );
+                    self.reads.push_back(read);
+                }
                 Effect::CursorDurable { subscription, .. } => {
                     let mut known = self.subscriptions.iter_mut();
                     let found = known.find(|known| known.id == subscription).unwrap();

@@ -1,3 +1,4 @@
+mod bookie;
 mod world;
 
 use std::time::Duration;

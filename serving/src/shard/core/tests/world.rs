@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::MemStore;
-use ledger::{AddDecision, Candidate, Fingerprint, Held, Missing, Outcome, Request as Asked};
+use ledger::{Candidate, Outcome, Stuck};
 use topic::{OffsetRange, OpenConsumer, OpenProducer, Publish, Receipt, StreamId};
 use types::chain::{LogKind, ShardOutcome, ShardView};
 use types::cluster::{BookieClaim, NodeRole};
 use types::command::{Answer, Command, Query, Reply};
-use types::storage::{AddResult, Entry, LacResult, ReadResult, ReadRun, RunItem};
 use types::topic::{StartPosition, SubscriptionMode, SubscriptionRecord};
 use types::{
     BookieId, ClusterId, CommandId, EntryId, Generation, Incarnation, LedgerId, LogId, MonoTime,
@@ -19,19 +18,9 @@ use types::{
 };
 
 use super::super::*;
+use super::bookie::TestBookie;
 
 pub(super) const AT: WallTime = WallTime::from_nanos(1_000_000_000);
-
-/// One storage node: the acceptor, and its entries. Everything is durable at once.
-pub(super) struct TestBookie {
-    pub(super) acceptor: ledger::Acceptor,
-    pub(super) entries: BTreeMap<(LedgerId, EntryId), Entry>,
-    pub(super) is_down: bool,
-    /// Runs it answered.
-    pub(super) runs: usize,
-    /// Payload bytes that readers of whole entries got from it.
-    pub(super) bytes_read: usize,
-}
 
 /// One attempt to serve the shard.
 pub(super) struct Node {
@@ -132,13 +121,7 @@ impl World {
         let Reply::Bookie(record) = registered else {
             panic!("not a bookie: {registered:?}");
         };
-        let bookie = TestBookie {
-            acceptor: ledger::Acceptor::new(record.born),
-            entries: BTreeMap::new(),
-            is_down: false,
-            runs: 0,
-            bytes_read: 0,
-        };
+        let bookie = TestBookie::new(record.born);
         self.bookies.insert(record.id, bookie);
     }
 
@@ -160,7 +143,7 @@ impl World {
             seed: u128::from(session.get()) << 64,
             config: self.config.clone(),
         };
-        let candidates = self.bookies.iter().map(|(id, _)| Candidate {
+        let candidates = self.bookies.keys().map(|id| Candidate {
             bookie: *id,
             writable: true,
             live: true,
@@ -255,7 +238,7 @@ impl World {
             ShardEffect::Send { bookie, request } => self.bookie(bookie, request),
             ShardEffect::Run { tag, bookie, run } => Some(ShardEvent::Run {
                 tag,
-                items: self.read_run(bookie, &run),
+                items: self.bookies.get_mut(&bookie).unwrap().read_run(&run),
                 is_last: true,
             }),
             ShardEffect::Claim(claim) => {
@@ -322,78 +305,18 @@ impl World {
 
     fn query(&self, query: &Query) -> Result<Answer, Problem> {
         if self.is_meta_down {
-            return Err(Problem::new(types::Reason::Unreachable, "meta is down"));
+            return Err(Problem::new(Reason::Unreachable, "meta is down"));
         }
         self.meta.query(query)
     }
 
-    fn bookie(&mut self, id: BookieId, request: Asked) -> Option<ShardEvent> {
-        let bookie = self.bookies.get_mut(&id).unwrap();
-        let answer = match request {
-            _ if bookie.is_down => return Some(ShardEvent::Lost(id)),
-            Asked::Add(add) => {
-                let (ledger, entry) = (add.ledger, add.entry.id);
-                let result = bookie.add(&add);
-                ledger::Answer::Added {
-                    ledger,
-                    entry,
-                    result,
-                }
-            }
-            Asked::Read(read) => ledger::Answer::Read {
-                ledger: read.ledger,
-                entry: read.entry,
-                result: bookie.read(&read),
-            },
-            Asked::ReadLac(read) => ledger::Answer::Lac {
-                ledger: read.ledger,
-                result: match bookie.fence(read.ledger.log(), read.fence) {
-                    Err(by) => LacResult::Fenced { by },
-                    Ok(()) => bookie.acceptor.lac_answer(read.ledger),
-                },
-            },
-            Asked::SetLac(set) => {
-                bookie.acceptor.set_lac(&set);
-                return None;
-            }
-        };
-        Some(ShardEvent::Answer { bookie: id, answer })
-    }
-
-    fn read_run(&mut self, id: BookieId, run: &ReadRun) -> Vec<RunItem> {
+    fn bookie(&mut self, id: BookieId, request: ledger::Request) -> Option<ShardEvent> {
         let bookie = self.bookies.get_mut(&id).unwrap();
         if bookie.is_down {
-            return Vec::new();
+            return Some(ShardEvent::Lost(id));
         }
-        bookie.runs += 1;
-        let mut items = Vec::new();
-        let mut left = run.max_bytes;
-        for entry in run.first.get()..=run.last.get() {
-            let Some(found) = bookie.entries.get(&(run.ledger, EntryId::new(entry))) else {
-                items.push(bookie.missing(run.ledger, run.created));
-                break;
-            };
-            let bytes = found.payload.to_bytes();
-            let len = run
-                .payload_limit
-                .map_or(bytes.len(), |l| bytes.len().min(l as usize));
-            if !items.is_empty() && len as u64 > left {
-                break;
-            }
-            left = left.saturating_sub(len as u64);
-            items.push(match run.payload_limit {
-                None => {
-                    bookie.bytes_read += len;
-                    RunItem::Entry(found.clone())
-                }
-                Some(_) => RunItem::Prefix {
-                    id: found.id,
-                    next_offset: found.next_offset,
-                    prefix: bytes.slice(..len),
-                },
-            });
-        }
-        items
+        let answer = bookie.answer(request)?;
+        Some(ShardEvent::Answer { bookie: id, answer })
     }
 
     // What tests look at and ask for.
@@ -557,71 +480,11 @@ impl World {
     }
 }
 
-impl TestBookie {
-    fn add(&mut self, add: &types::storage::Add) -> AddResult {
-        assert!(add.entry.is_intact(add.ledger));
-        let key = (add.ledger, add.entry.id);
-        let held = match self.entries.get(&key) {
-            None => Held::Absent,
-            Some(held) => Held::Durable(Fingerprint {
-                crc: held.crc,
-                len: held.payload.len() as u64,
-                next_offset: held.next_offset,
-            }),
-        };
-        match self.acceptor.add(add, held) {
-            AddDecision::Answer(result) => result,
-            AddDecision::Append => {
-                self.entries.insert(key, add.entry.clone());
-                AddResult::Stored
-            }
-            AddDecision::Wait => panic!("everything is durable at once"),
-        }
-    }
-
-    fn fence(&mut self, log: LogId, epoch: Option<Epoch>) -> Result<(), Epoch> {
-        let Some(epoch) = epoch else {
-            return Ok(());
-        };
-        match self.acceptor.fence(log, epoch) {
-            ledger::FenceDecision::Refuse { by } => Err(by),
-            ledger::FenceDecision::Journal => {
-                self.acceptor.fence_durable(log, epoch);
-                Ok(())
-            }
-            ledger::FenceDecision::Wait | ledger::FenceDecision::Durable => Ok(()),
-        }
-    }
-
-    fn read(&mut self, read: &types::storage::Read) -> ReadResult {
-        if let Err(by) = self.fence(read.ledger.log(), read.fence) {
-            return ReadResult::Fenced { by };
-        }
-        match self.entries.get(&(read.ledger, read.entry)) {
-            Some(entry) => ReadResult::Found {
-                entry: entry.clone(),
-                lac: self.acceptor.lac(read.ledger),
-            },
-            None => match self.acceptor.absent(read.ledger, read.created, true) {
-                Missing::NeverHad => ReadResult::NeverHad,
-                Missing::Unknown => ReadResult::Unknown,
-            },
-        }
-    }
-
-    fn missing(&self, ledger: LedgerId, created: Revision) -> RunItem {
-        match self.acceptor.absent(ledger, created, true) {
-            Missing::NeverHad => RunItem::NeverHad,
-            Missing::Unknown => RunItem::Unknown,
-        }
-    }
-}
-
 pub(super) fn batch(stream: u64, first: u64, messages: &[&str]) -> Request {
     Request::Publish(Publish {
         stream: StreamId::new(stream),
         first_sequence: SequenceId::new(first),
-        count: messages.len() as u32,
+        count: u32::try_from(messages.len()).unwrap(),
         body: body_of(messages),
     })
 }
@@ -631,10 +494,11 @@ pub(super) fn body_of(messages: &[&str]) -> Bytes {
     let mut body = Vec::new();
     for message in messages {
         assert!(message.len() < 120, "lengths are one byte");
+        let len = u8::try_from(message.len()).unwrap();
         body.push(0x0a);
-        body.push(message.len() as u8 + 2);
+        body.push(len + 2);
         body.push(0x0a);
-        body.push(message.len() as u8);
+        body.push(len);
         body.extend(message.as_bytes());
     }
     Bytes::from(body)

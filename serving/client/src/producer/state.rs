@@ -1,0 +1,121 @@
+//! What a producer's handles and its task share.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, Semaphore, oneshot};
+use types::{MonoTime, ProducerName, Reason, TopicName};
+
+use super::core::{Core, Limits, Place, Settled};
+use super::receipt::Stored;
+use crate::Error;
+use crate::connect::Shared;
+
+/// A caller that waits for its messages to be stored. They lie in one batch.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) answer: oneshot::Sender<Result<Stored, Error>>,
+    pub(super) count: u32,
+    /// What they take of the producer's memory.
+    pub(super) cost: u32,
+}
+
+/// What changes, under one lock that is never held for long.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) core: Core<Waiting>,
+    /// Who waits for everything to be settled.
+    pub(super) flushes: Vec<oneshot::Sender<Result<(), Error>>>,
+    /// Why the producer is over.
+    pub(super) over: Option<Error>,
+    /// The last handle was dropped.
+    pub(super) is_closing: bool,
+    /// When something last went forward, or had nothing to go forward with.
+    pub(super) progress: MonoTime,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) shared: Shared,
+    pub(super) topic: TopicName,
+    pub(super) name: ProducerName,
+    state: Mutex<State>,
+    /// Rung when the task has something new to look at.
+    pub(super) work: Notify,
+    /// Memory that is left, in bytes. Closed when the producer is over.
+    pub(super) room: Semaphore,
+    pub(super) memory: usize,
+    /// Receipts that were dropped unresolved.
+    pub(super) ignored: Arc<AtomicU64>,
+}
+
+impl Inner {
+    pub(super) fn new(
+        shared: Shared,
+        topic: TopicName,
+        name: ProducerName,
+        limits: Limits,
+        memory: usize,
+    ) -> Self {
+        let state = State {
+            core: Core::new(limits),
+            flushes: Vec::new(),
+            over: None,
+            is_closing: false,
+            progress: shared.host.clock.now(),
+        };
+        Self {
+            shared,
+            topic,
+            name,
+            state: Mutex::new(state),
+            work: Notify::new(),
+            room: Semaphore::new(memory),
+            memory,
+            ignored: Arc::default(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is valid after each statement.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why nothing more is taken.
+    pub(super) fn why_over(&self) -> Error {
+        let over = self.lock().over.clone();
+        over.unwrap_or_else(|| Error::new(Reason::Stopping, "the producer has ended"))
+    }
+
+    /// Tells waiters what became of their messages, and gives their memory back.
+    pub(super) fn settle(&self, settled: Vec<Settled<Waiting>>) {
+        let mut freed = 0;
+        for Settled { waiter, messages, outcome } in settled {
+            freed += waiter.cost as usize;
+            let answer = outcome.map_err(Error::from).map(|place: Place| Stored {
+                first_offset: place.first_offset.map(|first| first + u64::from(messages.start)),
+                count: waiter.count,
+                duplicate: place.duplicate,
+            });
+            // A receipt that was dropped has been counted.
+            let _ = waiter.answer.send(answer);
+        }
+        self.room.add_permits(freed);
+    }
+
+    /// Ends the producer: tells everybody who waits, now and later, why.
+    pub(super) fn give_up(&self, error: &Error) {
+        let mut settled = Vec::new();
+        let flushes = {
+            let mut state = self.lock();
+            state.over = Some(error.clone());
+            state.core.give_up(error.problem(), &mut settled);
+            std::mem::take(&mut state.flushes)
+        };
+        self.settle(settled);
+        for done in flushes {
+            let _ = done.send(Err(error.clone()));
+        }
+        self.room.close();
+    }
+}

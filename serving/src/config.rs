@@ -1,0 +1,155 @@
+//! What a serving node is told about itself.
+
+use std::time::Duration;
+
+use types::{ByteSize, NodeName, Quorum};
+
+/// A serving node.
+#[derive(Debug, Clone)]
+pub struct ServingConfig {
+    /// Its name, unique among the serving nodes of the cluster.
+    pub name: NodeName,
+    /// Where it listens for clients: `host:port`.
+    pub listen: host::net::Address,
+    /// Where clients and other serving nodes reach it: `http://host:port`. None: where it listens.
+    pub advertise: Option<String>,
+    /// Make a topic that does not exist when somebody publishes to it or subscribes to it.
+    pub auto_create_topics: bool,
+    /// The quorum of topics that do not name one.
+    pub quorum: Quorum,
+    /// How long the node counts as alive after a keep-alive: after that others may take its shards.
+    pub lease: Duration,
+    /// Most bytes of messages in memory between clients and bookies.
+    pub memory: ByteSize,
+    /// How long a request waits for a shard that is being opened before it is told to try again.
+    pub open_timeout: Duration,
+    /// How long a stop waits for what is in flight.
+    pub drain_timeout: Duration,
+    /// Serve the descriptors of the API to tools such as grpcurl.
+    pub reflection: bool,
+    /// The largest message, in bytes.
+    pub message_max: ByteSize,
+    /// The largest batch, in bytes.
+    pub batch_max: ByteSize,
+    /// Shards.
+    pub shard: crate::shard::ShardConfig,
+}
+
+/// Why a [`ServingConfig`] cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServingConfigError {
+    /// A lease that is too short would expire between two keep-alives of a busy node, one too long keeps its shards
+    /// from others after it died.
+    #[error("the lease must be 500 ms to 60 s lease={lease:?}")]
+    Lease {
+        /// The lease.
+        lease: Duration,
+    },
+    /// A batch holds at least a message and fits into an entry.
+    #[error("the limits must hold 1 <= message <= batch <= {most} message={message} batch={batch}", most = ServingConfig::BATCH_MOST)]
+    Sizes {
+        /// The largest message.
+        message: ByteSize,
+        /// The largest batch.
+        batch: ByteSize,
+    },
+    /// A budget below a few batches serves nobody.
+    #[error("the memory budget must hold at least four batches memory={memory} batch={batch}")]
+    Memory {
+        /// The budget.
+        memory: ByteSize,
+        /// The largest batch.
+        batch: ByteSize,
+    },
+}
+
+impl ServingConfig {
+    /// The largest batch that can be set: what an entry holds.
+    pub const BATCH_MOST: ByteSize = ByteSize::mib(8);
+
+    /// The defaults of a node of this name at this address.
+    pub fn new(name: NodeName, listen: host::net::Address) -> Self {
+        Self {
+            name,
+            listen,
+            advertise: None,
+            auto_create_topics: false,
+            quorum: Quorum::THREE_TWO,
+            lease: Duration::from_secs(2),
+            memory: ByteSize::mib(256),
+            open_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+            reflection: true,
+            message_max: ByteSize::mib(5),
+            batch_max: Self::BATCH_MOST,
+            shard: crate::shard::ShardConfig::default(),
+        }
+    }
+
+    /// What a batch may hold.
+    pub(crate) fn batch_limits(&self) -> types::batch::Limits {
+        types::batch::Limits {
+            message_bytes_max: self.message_max.as_usize(),
+            batch_bytes_max: self.batch_max.as_usize(),
+            ..types::batch::Limits::default()
+        }
+    }
+
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    ///
+    /// [`ServingConfigError`] names the setting.
+    pub fn validate(&self) -> Result<(), ServingConfigError> {
+        let lease = self.lease;
+        if lease < Duration::from_millis(500) || lease > Duration::from_secs(60) {
+            return Err(ServingConfigError::Lease { lease });
+        }
+        let (message, batch) = (self.message_max, self.batch_max);
+        if message.get() == 0 || message > batch || batch > Self::BATCH_MOST {
+            return Err(ServingConfigError::Sizes { message, batch });
+        }
+        if self.memory.get() < batch.get() * 4 {
+            return Err(ServingConfigError::Memory {
+                memory: self.memory,
+                batch,
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_hold_and_bounds_are_named() {
+        let address = host::net::Address::new("127.0.0.1:0");
+        let config = ServingConfig::new("a".parse().unwrap(), address);
+        assert_eq!(config.validate(), Ok(()));
+        let lease = Duration::from_millis(10);
+        let short = ServingConfig {
+            lease,
+            ..config.clone()
+        };
+        assert_eq!(short.validate(), Err(ServingConfigError::Lease { lease }));
+        let memory = ByteSize::mib(1);
+        let small = ServingConfig {
+            memory,
+            ..config.clone()
+        };
+        assert!(matches!(
+            small.validate(),
+            Err(ServingConfigError::Memory { .. })
+        ));
+        let wide = ServingConfig {
+            batch_max: ByteSize::mib(9),
+            ..config
+        };
+        assert!(matches!(
+            wide.validate(),
+            Err(ServingConfigError::Sizes { .. })
+        ));
+    }
+}

@@ -1,0 +1,370 @@
+//! One serving node: what it knows of topics and owners, and the shards it serves.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use host::Host;
+use meta_client::MetaClient;
+use tonic::{Status, Streaming};
+use types::command::{Answer, Command, Query, Reply};
+use types::topic::{
+    StartPosition, SubscriptionMode, SubscriptionRecord, SubscriptionState, TopicRecord,
+};
+use types::{ClusterId, Epoch, ErrorKind, Problem, Reason, SessionId, ShardId};
+use types::{SubscriptionName, TopicName};
+
+use crate::config::ServingConfig;
+use crate::forward::{Hop, Peers};
+use crate::routes::{Owner, Routes};
+use crate::services::refuse;
+use crate::shard::{ShardHandle, ShardParts, ShardSetup, Status as Standing};
+
+/// Most topics whose records are kept. What does not fit is asked again.
+const TOPICS_MAX: usize = 100_000;
+/// The ack deadline of subscriptions that do not name one.
+const ACK_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A serving node.
+pub(crate) struct Node {
+    pub(crate) host: Host,
+    pub(crate) config: ServingConfig,
+    pub(crate) cluster: ClusterId,
+    pub(crate) session: SessionId,
+    /// Where clients reach this node.
+    pub(crate) endpoint: String,
+    pub(crate) meta: MetaClient,
+    pub(crate) parts: ShardParts,
+    pub(crate) peers: Peers,
+    pub(crate) routes: Routes,
+    pub(crate) topics: Mutex<BTreeMap<TopicName, TopicRecord>>,
+    pub(crate) shards: Mutex<BTreeMap<ShardId, ShardHandle>>,
+    /// Whether the node is stopping: it takes no new shards.
+    pub(crate) is_stopping: AtomicBool,
+}
+
+/// Where a shard is served.
+pub(crate) enum Place {
+    /// By this node.
+    Here(Local),
+    /// By another.
+    There(Owner),
+}
+
+/// A shard that this node serves.
+pub(crate) struct Local {
+    pub(crate) id: ShardId,
+    pub(crate) epoch: Epoch,
+    pub(crate) handle: ShardHandle,
+}
+
+/// A subscription to be made.
+pub(crate) struct NewSubscription {
+    pub(crate) mode: SubscriptionMode,
+    pub(crate) ack_deadline: Option<Duration>,
+    pub(crate) start: StartPosition,
+}
+
+impl Node {
+    /// Changes the metadata.
+    pub(crate) async fn execute(&self, command: Command) -> Result<Reply, Problem> {
+        self.meta.execute(command).await.map_err(Problem::from)
+    }
+
+    /// Reads the metadata.
+    pub(crate) async fn query(&self, query: Query) -> Result<Answer, Problem> {
+        self.meta.query(query).await.map_err(Problem::from)
+    }
+
+    /// A topic that must exist.
+    pub(crate) async fn topic(&self, name: &TopicName) -> Result<TopicRecord, Problem> {
+        if let Some(record) = lock(&self.topics).get(name) {
+            return Ok(record.clone());
+        }
+        match self.query(Query::Topic(name.clone())).await? {
+            Answer::Topic(Some(record)) => {
+                self.remember(&record);
+                Ok(record)
+            }
+            Answer::Topic(None) => Err(Problem::new(
+                Reason::TopicNotFound,
+                format!("there is no topic {name}; create it first: ledgerline topic create NAME"),
+            )
+            .with_resource(name)),
+            _ => Err(odd_answer()),
+        }
+    }
+
+    /// A topic, made now when there is none and the node is set to.
+    pub(crate) async fn topic_or_create(&self, name: &TopicName) -> Result<TopicRecord, Problem> {
+        let missing = match self.topic(name).await {
+            Err(problem) if problem.reason == Reason::TopicNotFound => problem,
+            known => return known,
+        };
+        if !self.config.auto_create_topics {
+            return Err(missing);
+        }
+        let create = Command::CreateTopic {
+            name: name.clone(),
+            quorum: self.config.quorum,
+            at: self.host.clock.wall(),
+        };
+        match self.execute(create).await {
+            Ok(Reply::Topic(record)) => {
+                tracing::info!(topic = %record.name, quorum = %record.quorum, "topic created");
+                self.remember(&record);
+                Ok(record)
+            }
+            Ok(_) => Err(odd_answer()),
+            // Somebody else was faster.
+            Err(problem) if problem.reason == Reason::AlreadyExists => self.topic(name).await,
+            Err(problem) => Err(problem),
+        }
+    }
+
+    fn remember(&self, record: &TopicRecord) {
+        let mut topics = lock(&self.topics);
+        if topics.len() < TOPICS_MAX {
+            topics.insert(record.name.clone(), record.clone());
+        }
+    }
+
+    /// A subscription that must exist.
+    pub(crate) async fn subscription(
+        &self,
+        name: &SubscriptionName,
+    ) -> Result<SubscriptionRecord, Problem> {
+        match self.query(Query::Subscription(name.clone())).await? {
+            Answer::Subscription(Some(record)) => Ok(record),
+            Answer::Subscription(None) => Err(Problem::new(
+                Reason::SubscriptionNotFound,
+                format!("there is no subscription {name}; create it first, or open the consumer with `create_if_missing`"),
+            )
+            .with_resource(name)),
+            _ => Err(odd_answer()),
+        }
+    }
+
+    /// Makes a subscription of a shard that is served here: numbered by meta, its cursor durable, then usable.
+    pub(crate) async fn create_subscription(
+        &self,
+        shard: &Local,
+        name: SubscriptionName,
+        new: NewSubscription,
+    ) -> Result<SubscriptionRecord, Problem> {
+        let create = Command::CreateSubscription {
+            name: name.clone(),
+            mode: new.mode,
+            ack_deadline: new.ack_deadline.unwrap_or(ACK_DEADLINE),
+            start: new.start,
+            at: self.host.clock.wall(),
+        };
+        match self.execute(create).await {
+            Ok(Reply::Subscription(record)) => self.activate(shard, record).await,
+            Ok(_) => Err(odd_answer()),
+            Err(problem) if problem.reason == Reason::AlreadyExists => {
+                let record = self.subscription(&name).await?;
+                if record.state == SubscriptionState::Creating {
+                    // Somebody began and may have died: finishing it is the same for everybody.
+                    return self.activate(shard, record).await;
+                }
+                Err(problem)
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Finishes a subscription that somebody began to make.
+    pub(crate) async fn resume_subscription(
+        &self,
+        shard: &Local,
+        name: &SubscriptionName,
+    ) -> Result<SubscriptionRecord, Problem> {
+        let record = self.subscription(name).await?;
+        match record.state {
+            SubscriptionState::Active => Ok(record),
+            SubscriptionState::Creating => self.activate(shard, record).await,
+        }
+    }
+
+    async fn activate(
+        &self,
+        shard: &Local,
+        record: SubscriptionRecord,
+    ) -> Result<SubscriptionRecord, Problem> {
+        let (name, id) = (record.name.clone(), record.id);
+        shard.handle.create_cursor(record).await?;
+        match self
+            .execute(Command::ActivateSubscription { name, id })
+            .await?
+        {
+            Reply::Subscription(record) => {
+                tracing::info!(subscription = %record.name, "subscription created");
+                Ok(record)
+            }
+            _ => Err(odd_answer()),
+        }
+    }
+
+    /// Finds who serves the topic's shard; opens it here when nobody does.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_OWNER` for a request that was passed on to this node wrongly, `SHARD_OPENING`, what meta says.
+    pub(crate) async fn place(&self, topic: &TopicRecord, hop: Hop) -> Result<Place, Problem> {
+        let [shard] = topic.shards[..] else {
+            let message = format!(
+                "the topic has {} shards, this version serves one",
+                topic.shards.len()
+            );
+            return Err(Problem::new(Reason::Internal, message));
+        };
+        if let Some(handle) = self.local(shard) {
+            return self.here(shard, handle).await;
+        }
+        match self.routes.owner(shard, &self.meta).await? {
+            Some(owner) if owner.session != self.session => match hop {
+                Hop::First => Ok(Place::There(owner)),
+                Hop::Forwarded => {
+                    // The sender and this node see different owners: whoever is behind reads again.
+                    self.routes.forget(shard);
+                    Err(not_owner(shard)
+                        .with("owner_endpoint", owner.endpoint)
+                        .with("epoch", owner.epoch.get()))
+                }
+            },
+            _ => {
+                let handle = self.open(topic, shard)?;
+                self.here(shard, handle).await
+            }
+        }
+    }
+
+    /// The shard's handle, unless it is over.
+    fn local(&self, shard: ShardId) -> Option<ShardHandle> {
+        let mut shards = lock(&self.shards);
+        let handle = shards.get(&shard)?;
+        if matches!(handle.status(), Standing::Over(_)) {
+            shards.remove(&shard);
+            return None;
+        }
+        Some(handle.clone())
+    }
+
+    async fn here(&self, shard: ShardId, handle: ShardHandle) -> Result<Place, Problem> {
+        let opened = self
+            .host
+            .clock
+            .timeout(self.config.open_timeout, handle.opened())
+            .await;
+        match opened {
+            Ok(Ok(epoch)) => Ok(Place::Here(Local {
+                id: shard,
+                epoch,
+                handle,
+            })),
+            Ok(Err(problem)) => {
+                self.routes.forget(shard);
+                Err(problem)
+            }
+            Err(_) => Err(handle.problem()),
+        }
+    }
+
+    /// Begins to serve a shard, unless it is being served.
+    fn open(&self, topic: &TopicRecord, shard: ShardId) -> Result<ShardHandle, Problem> {
+        if self.is_stopping.load(Ordering::Relaxed) {
+            return Err(Problem::new(
+                Reason::Stopping,
+                "the node is stopping; ask another",
+            ));
+        }
+        let mut shards = lock(&self.shards);
+        if let Some(handle) = shards.get(&shard)
+            && !matches!(handle.status(), Standing::Over(_))
+        {
+            return Ok(handle.clone());
+        }
+        let setup = ShardSetup {
+            shard,
+            topic: topic.name.clone(),
+            session: self.session,
+            config: self.config.shard.clone(),
+            seed: self.host.rng.u128(),
+        };
+        let handle = ShardHandle::start(&self.host, setup, self.parts.clone());
+        shards.insert(shard, handle.clone());
+        Ok(handle)
+    }
+
+    /// Takes no new shards from now on.
+    pub(crate) fn refuse_new(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// The shards that are served here now.
+    pub(crate) fn served(&self) -> Vec<ShardHandle> {
+        lock(&self.shards).values().cloned().collect()
+    }
+
+    /// What the client is told when the owner did not answer; the owner is looked up again next time.
+    pub(crate) fn upstream_failed(&self, shard: ShardId, status: Status) -> Status {
+        let problem = proto::status::from_status(&status);
+        if matches!(
+            problem.kind(),
+            ErrorKind::Retry | ErrorKind::Moved | ErrorKind::Unknown
+        ) {
+            self.routes.forget(shard);
+        }
+        status
+    }
+
+    /// Waits for a stream's first frame; none when the client left without one.
+    pub(crate) async fn first_frame<T>(
+        &self,
+        patience: Duration,
+        incoming: &mut Streaming<T>,
+    ) -> Result<Option<T>, Status> {
+        match self.host.clock.timeout(patience, incoming.next()).await {
+            Ok(None) => Ok(None),
+            Ok(Some(frame)) => frame.map(Some),
+            Err(_) => Err(refuse(
+                Problem::new(
+                    Reason::BadFrame,
+                    format!("the stream was not opened within {} s", patience.as_secs()),
+                )
+                .with_field("frame"),
+            )),
+        }
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("name", &self.config.name)
+            .finish_non_exhaustive()
+    }
+}
+
+fn not_owner(shard: ShardId) -> Problem {
+    Problem::new(
+        Reason::NotOwner,
+        format!("another node serves {shard}; look the topic up again"),
+    )
+    .retry_after(Duration::ZERO)
+}
+
+fn odd_answer() -> Problem {
+    Problem::new(
+        Reason::Internal,
+        "meta answered another question than was asked",
+    )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is inside is valid after each statement.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,269 @@
+//! A running serving node: its place in meta, its listeners, its start and its stop.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bookie_client::{BookiePool, Directory, PoolConfig};
+use host::Host;
+use host::net::{Address, Incoming};
+use meta_client::{MetaClient, MetaError, Session, SessionConfig, WatchEvent};
+use proto::raw::v1 as pb;
+use proto::transport::{PUBLIC_MESSAGE_MAX, Routes, ServerOptions, serve};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use types::cluster::{BookieRecord, NodeRole};
+use types::command::{Answer, Change, Query};
+
+use crate::budget::Budget;
+use crate::config::{ServingConfig, ServingConfigError};
+use crate::forward::Peers;
+use crate::node::Node;
+use crate::routes;
+use crate::services::Services;
+use crate::shard::ShardParts;
+
+/// How often the bookies are looked at without being told of a change: what a watch missed is found out so.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Names under which health is told: the node, its services, and whether it takes requests.
+const HEALTH: [&str; 4] = [
+    "",
+    "ledgerline.v1.Publisher",
+    "ledgerline.v1.Subscriber",
+    "readiness",
+];
+
+/// Why a serving node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServingError {
+    /// A setting is out of bounds.
+    #[error(transparent)]
+    Config(#[from] ServingConfigError),
+    /// The address it is to listen at.
+    #[error(
+        "cannot listen, is another process there? choose another with --listen address={address}"
+    )]
+    Listen {
+        /// The address.
+        address: Address,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// Meta refused it, or did not answer.
+    #[error("meta did not admit the serving node")]
+    Meta(#[from] MetaError),
+    /// The descriptors of the API cannot be served: a defect of the build.
+    #[error("the descriptors of the api are broken")]
+    Descriptors(#[from] tonic_reflection::server::Error),
+}
+
+/// A running serving node.
+#[derive(Debug)]
+pub struct Serving {
+    node: Arc<Node>,
+    local: Address,
+    session: Session,
+    health: HealthReporter,
+    closing: CancellationToken,
+}
+
+impl Serving {
+    /// Starts a serving node. Its tasks are a part of `host`'s.
+    ///
+    /// # Errors
+    ///
+    /// [`ServingError`]; each message names what to change.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the node may be half started; stop the tasks of `host`.
+    pub async fn start(
+        host: &Host,
+        config: ServingConfig,
+        meta: MetaClient,
+    ) -> Result<Self, ServingError> {
+        config.validate()?;
+        let host = host.fork("serving");
+        let incoming =
+            host.net
+                .listen(&config.listen)
+                .await
+                .map_err(|source| ServingError::Listen {
+                    address: config.listen.clone(),
+                    source,
+                })?;
+        let local = incoming.local.clone();
+        let endpoint = config
+            .advertise
+            .clone()
+            .unwrap_or_else(|| format!("http://{local}"));
+        let session = Session::open(
+            &host,
+            &meta,
+            SessionConfig {
+                role: NodeRole::Serving,
+                name: config.name.clone(),
+                address: local.to_string(),
+                endpoint: endpoint.clone(),
+                lease: config.lease,
+            },
+        )
+        .await?;
+        let bookies = watch::Sender::new(bookies(&meta).await?);
+        let directory = Directory::new(bookies.subscribe());
+        let pool = BookiePool::new(&host, PoolConfig::default(), meta.cluster(), directory);
+        let parts = ShardParts {
+            pool,
+            meta: meta.clone(),
+            budget: Budget::new(config.memory),
+            lease: session.certain(),
+        };
+        let node = Arc::new(Node {
+            cluster: meta.cluster(),
+            session: session.id(),
+            endpoint,
+            meta: meta.clone(),
+            parts,
+            peers: Peers::new(Arc::clone(&host.net)),
+            routes: routes::Routes::default(),
+            topics: Mutex::default(),
+            shards: Mutex::default(),
+            is_stopping: false.into(),
+            host,
+            config,
+        });
+        node.host
+            .tasks
+            .spawn("follow", follow(Arc::clone(&node), bookies));
+        let (health, closing) = (HealthReporter::new(), CancellationToken::new());
+        listen(&node, incoming, &health, closing.clone()).await?;
+        tracing::info!(
+            node = %node.config.name, session = %node.session, address = %local,
+            endpoint = %node.endpoint, "serving"
+        );
+        Ok(Self {
+            node,
+            local,
+            session,
+            health,
+            closing,
+        })
+    }
+
+    /// Where it listens.
+    pub const fn local(&self) -> &Address {
+        &self.local
+    }
+
+    /// Where clients reach it.
+    pub fn endpoint(&self) -> &str {
+        &self.node.endpoint
+    }
+
+    /// Stops it cleanly: takes no new shards, confirms what is in flight, gives its shards up so that others claim them
+    /// at once, and ends its session.
+    pub async fn stop(self) {
+        let within = self.node.config.drain_timeout;
+        self.health
+            .set_service_status("readiness", ServingStatus::NotServing)
+            .await;
+        self.node.refuse_new();
+        let released = self.node.served().into_iter().map(|shard| async move {
+            shard.release(within).await;
+        });
+        futures::future::join_all(released).await;
+        self.closing.cancel();
+        self.session.end().await;
+        if let Err(error) = self.node.host.tasks.stop(within).await {
+            tracing::warn!(%error, "serving node stopped with tasks left");
+        }
+    }
+}
+
+/// Serves everything that clients may call.
+async fn listen(
+    node: &Arc<Node>,
+    incoming: Incoming,
+    health: &HealthReporter,
+    closing: CancellationToken,
+) -> Result<(), ServingError> {
+    for name in HEALTH {
+        health
+            .set_service_status(name, ServingStatus::Serving)
+            .await;
+    }
+    let services = Services::new(Arc::clone(node));
+    macro_rules! server {
+        ($module:ident :: $server:ident) => {
+            pb::$module::$server::new(services.clone())
+                .max_decoding_message_size(PUBLIC_MESSAGE_MAX)
+                .max_encoding_message_size(PUBLIC_MESSAGE_MAX)
+        };
+    }
+    let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
+    let mut all = Routes::new()
+        .add(server!(publisher_server::PublisherServer))
+        .add(server!(subscriber_server::SubscriberServer))
+        .add(server!(routing_server::RoutingServer))
+        .add(server!(tenant_service_server::TenantServiceServer))
+        .add(server!(namespace_service_server::NamespaceServiceServer))
+        .add(server!(topic_service_server::TopicServiceServer))
+        .add(server!(
+            subscription_service_server::SubscriptionServiceServer
+        ))
+        .add(server!(cluster_service_server::ClusterServiceServer))
+        .add(tonic_health::pb::health_server::HealthServer::new(health));
+    if node.config.reflection {
+        let descriptors = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        all = all
+            .add(descriptors().build_v1()?)
+            .add(descriptors().build_v1alpha()?);
+    }
+    let shutdown = closing.cancelled_owned();
+    node.host.tasks.spawn("serve", async move {
+        serve(incoming, all, &ServerOptions::public(), shutdown).await
+    });
+    Ok(())
+}
+
+async fn bookies(meta: &MetaClient) -> Result<Arc<[BookieRecord]>, MetaError> {
+    match meta.query(Query::Bookies).await? {
+        Answer::Bookies(bookies) => Ok(bookies.into()),
+        _ => Err(MetaError::odd_answer()),
+    }
+}
+
+/// Follows meta's changes: which bookies there are, and who owns which shard.
+async fn follow(node: Arc<Node>, directory: watch::Sender<Arc<[BookieRecord]>>) {
+    let mut changes = node.meta.watch();
+    let stop = node.host.tasks.token();
+    loop {
+        let look = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            event = changes.next() => match event {
+                WatchEvent::Changed(event) => {
+                    node.routes.changed(&event.change);
+                    matches!(event.change, Change::Bookie(_) | Change::Session(_))
+                }
+                WatchEvent::Missed => {
+                    node.routes.reset();
+                    true
+                }
+            },
+            () = node.host.clock.sleep(LOOK_AGAIN) => true,
+        };
+        if look {
+            match bookies(&node.meta).await {
+                Ok(bookies) => drop(directory.send_replace(bookies)),
+                Err(error) => tracing::debug!(%error, "the bookies are not known anew"),
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Tenants, namespaces and topics: resource-oriented methods over the records of meta.
+
+use proto::raw::v1 as pb;
+use tonic::{Request, Response, Status};
+use types::command::{Answer, Command, Query, Reply};
+use types::{NamespaceName, Problem, Reason, TenantName};
+
+use super::{Services, refuse};
+use crate::convert;
+
+/// Meta answered another question than was asked: a defect.
+pub(super) fn mismatch() -> Problem {
+    Problem::new(
+        Reason::Internal,
+        "meta answered another question than was asked",
+    )
+}
+
+fn missing(reason: Reason, kind: &str, name: impl std::fmt::Display) -> Problem {
+    Problem::new(
+        reason,
+        format!("there is no such {kind}: {name}; create it, or list what there is"),
+    )
+    .with_resource(name)
+}
+
+#[tonic::async_trait]
+impl pb::tenant_service_server::TenantService for Services {
+    async fn create_tenant(
+        &self,
+        request: Request<pb::CreateTenantRequest>,
+    ) -> Result<Response<pb::Tenant>, Status> {
+        let request = request.into_inner();
+        let id = format!("tenants/{}", request.tenant_id);
+        let name: TenantName = convert::name("tenant_id", &id).map_err(refuse)?;
+        let at = self.node.host.clock.wall();
+        match self
+            .node
+            .execute(Command::CreateTenant { name, at })
+            .await
+            .map_err(refuse)?
+        {
+            Reply::Tenant(record) => Ok(Response::new(convert::tenant(&record))),
+            _ => Err(refuse(mismatch())),
+        }
+    }
+
+    async fn get_tenant(
+        &self,
+        request: Request<pb::GetTenantRequest>,
+    ) -> Result<Response<pb::Tenant>, Status> {
+        let name: TenantName = convert::name("name", &request.get_ref().name).map_err(refuse)?;
+        match self
+            .node
+            .query(Query::Tenant(name.clone()))
+            .await
+            .map_err(refuse)?
+        {
+            Answer::Tenant(Some(record)) => Ok(Response::new(convert::tenant(&record))),
+            Answer::Tenant(None) => Err(refuse(missing(Reason::TenantNotFound, "tenant", name))),
+            _ => Err(refuse(mismatch())),
+        }
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<pb::ListTenantsRequest>,
+    ) -> Result<Response<pb::ListTenantsResponse>, Status> {
+        let request = request.into_inner();
+        let page = convert::page(request.page_size, request.page_token).map_err(refuse)?;
+        let limit = page.limit;
+        match self
+            .node
+            .query(Query::Tenants(page))
+            .await
+            .map_err(refuse)?
+        {
+            Answer::Tenants(records) => Ok(Response::new(pb::ListTenantsResponse {
+                next_page_token: convert::next_page(&records, limit, |r| r.name.as_str()),
+                tenants: records.iter().map(convert::tenant).collect(),
+            })),
+            _ => Err(refuse(mismatch())),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::namespace_service_server::NamespaceService for Services {
+    async fn create_namespace(
+        &self,
+        request: Request<pb::CreateNamespaceRequest>,
+    ) -> Result<Response<pb::Namespace>, Status> {
+        let request = request.into_inner();
+        let _: TenantName = convert::name("parent", &request.parent).map_err(refuse)?;
+        let full = format!("{}/namespaces/{}", request.parent, request.namespace_id);
+        let name: NamespaceName = convert::name("namespace_id", &full).map_err(refuse)?;
+        let at = self.node.host.clock.wall();
+        match self
+            .node
+            .execute(Command::CreateNamespace { name, at })
+            .await
+            .map_err(refuse)?
+        {
+            Reply::Namespace(record) => Ok(Response::new(convert::namespace(&record))),
+            _ => Err(refuse(mismatch())),
+        }
+    }
+
+    async fn get_namespace(
+        &self,
+        request: Request<pb::GetNamespaceRequest>,
+    ) -> Result<Response<pb::Namespace>, Status> {
+        let name: NamespaceName = convert::name("name", &request.get_ref().name).map_err(refuse)?;
+        match self
+            .node
+            .query(Query::Namespace(name.clone()))
+            .await
+            .map_err(refuse)?
+        {
+            Answer::Namespace(Some(record)) => Ok(Response::new(convert::namespace(&record))),
+            Answer::Namespace(None) => Err(refuse(missing(
+                Reason::NamespaceNotFound,
+                "namespace",
+                name,
+            ))),
+            _ => Err(refuse(mismatch())),
+        }
+    }
+
+    async fn list_namespaces(
+        &self,
+        request: Request<pb::ListNamespacesRequest>,
+    ) -> Result<Response<pb::ListNamespacesResponse>, Status> {
+        let request = request.into_inner();
+        let tenant: TenantName = convert::name("parent", &request.parent).map_err(refuse)?;
+        let page = convert::page(request.page_size, request.page_token).map_err(refuse)?;
+        let limit = page.limit;
+        match self
+            .node
+            .query(Query::Namespaces(tenant, page))
+            .await
+            .map_err(refuse)?
+        {
+            Answer::Namespaces(records) => Ok(Response::new(pb::ListNamespacesResponse {
+                next_page_token: convert::next_page(&records, limit, |r| r.name.as_str()),
+                namespaces: records.iter().map(convert::namespace).collect(),
+            })),
+            _ => Err(refuse(mismatch())),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::topic_service_server::TopicService for Services {
+    async fn create_topic(
+        &self,
+        request: Request<pb::CreateTopicRequest>,
+    ) -> Result<Response<pb::Topic>, Status> {
+        let request = request.into_inner();
+        let name = convert::topic_under(&request.parent, &request.topic_id).map_err(refuse)?;
+        let quorum = request.topic.and_then(|topic| topic.quorum);
+        let default = self.node.config.quorum;
+        let quorum = convert::quorum("topic.quorum", quorum, default).map_err(refuse)?;
+        let at = self.node.host.clock.wall();
+        let create = Command::CreateTopic { name, quorum, at };
+        match self.node.execute(create).await.map_err(refuse)? {
+            Reply::Topic(record) => Ok(Response::new(convert::topic(&record))),
+            _ => Err(refuse(mismatch())),
+        }
+    }
+
+    async fn get_topic(
+        &self,
+        request: Request<pb::GetTopicRequest>,
+    ) -> Result<Response<pb::Topic>, Status> {
+        let name = convert::name("name", &request.get_ref().name).map_err(refuse)?;
+        let record = self.node.topic(&name).await.map_err(refuse)?;
+        Ok(Response::new(convert::topic(&record)))
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<pb::ListTopicsRequest>,
+    ) -> Result<Response<pb::ListTopicsResponse>, Status> {
+        let request = request.into_inner();
+        let namespace = if request.parent.is_empty() {
+            NamespaceName::default_namespace()
+        } else {
+            convert::name("parent", &request.parent).map_err(refuse)?
+        };
+        let page = convert::page(request.page_size, request.page_token).map_err(refuse)?;
+        let limit = page.limit;
+        match self
+            .node
+            .query(Query::Topics(namespace, page))
+            .await
+            .map_err(refuse)?
+        {
+            Answer::Topics(records) => Ok(Response::new(pb::ListTopicsResponse {
+                next_page_token: convert::next_page(&records, limit, |r| r.name.as_str()),
+                topics: records.iter().map(convert::topic).collect(),
+            })),
+            _ => Err(refuse(mismatch())),
+        }
+    }
+
+    async fn get_topic_stats(
+        &self,
+        request: Request<pb::GetTopicStatsRequest>,
+    ) -> Result<Response<pb::TopicStats>, Status> {
+        self.topic_stats(request).await
+    }
+}

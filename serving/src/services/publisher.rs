@@ -1,0 +1,365 @@
+//! Publishing: unary, and as a stream with receipts.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use pb::publish_batch::Body;
+use pb::publish_stream_request::Frame as Up;
+use pb::publish_stream_response::Frame as Down;
+use pb::publisher_client::PublisherClient;
+use proto::raw::v1 as pb;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+use topic::Stored;
+use types::{Problem, ProducerName, Reason, SequenceId, ShardId, TopicName, crc32c};
+
+use super::{Services, refuse};
+use crate::config::ServingConfig;
+use crate::convert;
+use crate::forward::{self, Hop};
+use crate::node::{Local, Node, Place};
+use crate::shard::{Outputs, Producer, ProducerInput, Told};
+
+/// Frames on their way to the client: one is being sent while the next gathers.
+const FRAMES_AHEAD: usize = 2;
+/// How long a stream may stay without the frame that opens it.
+const FIRST_FRAME: Duration = Duration::from_secs(10);
+
+type Frames = Pin<Box<dyn Stream<Item = Result<pb::PublishStreamResponse, Status>> + Send>>;
+type Sender = mpsc::Sender<Result<pb::PublishStreamResponse, Status>>;
+
+#[tonic::async_trait]
+impl pb::publisher_server::Publisher for Services {
+    type PublishStreamStream = Frames;
+
+    async fn publish(
+        &self,
+        request: Request<pb::PublishRequest>,
+    ) -> Result<Response<pb::PublishResponse>, Status> {
+        let hop = Hop::of(request.metadata());
+        let asked = request.get_ref();
+        let name: TopicName = convert::name("topic", &asked.topic).map_err(refuse)?;
+        let Some(pb::publish_request::Body::Batch(body)) = asked.body.clone() else {
+            return Err(refuse(Problem::bad_field("batch", "is missing")));
+        };
+        let count = check(&self.node.config, &body, asked.crc32c, "batch").map_err(refuse)?;
+        let topic = self.node.topic_or_create(&name).await.map_err(refuse)?;
+        match self.node.place(&topic, hop).await.map_err(refuse)? {
+            Place::Here(shard) => {
+                let stored = shard.handle.publish(count, body).await.map_err(refuse)?;
+                let receipt = stored_receipt(shard.id, 0, count, &stored);
+                Ok(Response::new(pb::PublishResponse {
+                    receipts: vec![receipt],
+                }))
+            }
+            Place::There(owner) => {
+                let mut client = client(&self.node, &owner.endpoint);
+                let answer = client
+                    .publish(forward::marked(request, &self.node.config.name))
+                    .await;
+                answer.map_err(|status| self.node.upstream_failed(topic.shards[0], status))
+            }
+        }
+    }
+
+    async fn publish_stream(
+        &self,
+        request: Request<Streaming<pb::PublishStreamRequest>>,
+    ) -> Result<Response<Frames>, Status> {
+        let hop = Hop::of(request.metadata());
+        let incoming = request.into_inner();
+        let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
+        let node = Arc::clone(&self.node);
+        self.node.host.tasks.spawn("publish-stream", async move {
+            if let Err(status) = session(&node, hop, incoming, &frames).await {
+                // The client may be gone already.
+                let _ = frames.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(
+            tokio_stream::wrappers::ReceiverStream::new(outgoing),
+        )))
+    }
+}
+
+fn client(node: &Node, endpoint: &str) -> PublisherClient<tonic::transport::Channel> {
+    PublisherClient::new(node.peers.channel(endpoint))
+        .max_decoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX)
+        .max_encoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX)
+}
+
+/// Checks a batch before anything else sees it, and counts its messages.
+fn check(
+    config: &ServingConfig,
+    body: &Bytes,
+    crc: Option<u32>,
+    field: &str,
+) -> Result<u32, Problem> {
+    if let Some(crc) = crc
+        && crc32c(body).get() != crc
+    {
+        let message = format!("{field}: the checksum does not match the bytes; send it again");
+        return Err(Problem::new(Reason::PayloadCorrupt, message).with_field(field));
+    }
+    let facts = types::batch::check(body, &config.batch_limits());
+    Ok(facts.map_err(|error| error.problem(field))?.count)
+}
+
+/// One stream from its first frame to its end.
+async fn session(
+    node: &Arc<Node>,
+    hop: Hop,
+    mut incoming: Streaming<pb::PublishStreamRequest>,
+    frames: &Sender,
+) -> Result<(), Status> {
+    let Some(first) = node.first_frame(FIRST_FRAME, &mut incoming).await? else {
+        return Ok(());
+    };
+    let Some(Up::Open(open)) = first.frame.clone() else {
+        let message = "the first frame must be `open`";
+        return Err(refuse(
+            Problem::new(Reason::BadFrame, message).with_field("frame"),
+        ));
+    };
+    let name: TopicName = convert::name("open.topic", &open.topic).map_err(refuse)?;
+    let producer: Option<ProducerName> =
+        convert::optional_name("open.producer_name", &open.producer_name).map_err(refuse)?;
+    if pb::AccessMode::try_from(open.access_mode).is_err() {
+        let problem = Problem::bad_field("open.access_mode", "this server knows shared only");
+        return Err(refuse(problem));
+    }
+    let topic = node.topic_or_create(&name).await.map_err(refuse)?;
+    match node.place(&topic, hop).await.map_err(refuse)? {
+        Place::Here(shard) => {
+            let opened = shard.handle.open_producer(producer, open.resume).await;
+            serve(node, &shard, opened.map_err(refuse)?, incoming, frames).await
+        }
+        Place::There(owner) if open.understands_redirect => {
+            let redirect = pb::Redirect {
+                endpoint: owner.endpoint,
+                epoch: owner.epoch.get(),
+            };
+            send(frames, Down::Redirect(redirect)).await;
+            Ok(())
+        }
+        Place::There(owner) => {
+            let rest = incoming.take_while(|frame| std::future::ready(frame.is_ok()));
+            let all = futures::stream::once(async { first })
+                .chain(rest.filter_map(|frame| std::future::ready(frame.ok())));
+            let request = forward::marked(Request::new(all), &node.config.name);
+            let mut upstream = client(node, &owner.endpoint)
+                .publish_stream(request)
+                .await
+                .map_err(|status| node.upstream_failed(topic.shards[0], status))?
+                .into_inner();
+            while let Some(frame) = upstream.next().await {
+                let frame =
+                    frame.map_err(|status| node.upstream_failed(topic.shards[0], status))?;
+                if frames.send(Ok(frame)).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A stream that is served here: batches in and receipts out, side by side, so that neither waits for the other.
+async fn serve(
+    node: &Arc<Node>,
+    shard: &Local,
+    producer: Producer,
+    incoming: Streaming<pb::PublishStreamRequest>,
+    frames: &Sender,
+) -> Result<(), Status> {
+    let Producer {
+        ready,
+        input,
+        outputs,
+    } = producer;
+    let limits = ready.limits;
+    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let ready = pb::ProducerReady {
+        epoch: ready.epoch().get(),
+        limits: Some(super::limits(&node.config)),
+        credits: Some(pb::Permits {
+            messages: signed(limits.messages),
+            bytes: signed(limits.bytes),
+        }),
+        last_sequence_id: ready.last_sequence.map(SequenceId::get),
+    };
+    send(frames, Down::Ready(ready)).await;
+    let hear = hear(node, &input, incoming, frames);
+    let say = say(shard.id, outputs, frames);
+    tokio::pin!(hear, say);
+    // When the client is done, what is in flight is still answered; when the shard is done, nothing more is heard.
+    tokio::select! {
+        biased;
+        ended = &mut say => ended,
+        heard = &mut hear => match heard {
+            Ok(()) => say.await,
+            Err(Gone) => Ok(()),
+        },
+    }
+}
+
+/// The client's connection broke: nobody is there to be answered.
+struct Gone;
+
+/// Checks batches and hands them in, until the client is done.
+async fn hear(
+    node: &Node,
+    input: &ProducerInput,
+    mut incoming: Streaming<pb::PublishStreamRequest>,
+    frames: &Sender,
+) -> Result<(), Gone> {
+    loop {
+        let frame = match incoming.next().await {
+            None => break,
+            Some(Err(_)) => return Err(Gone),
+            Some(Ok(frame)) => frame,
+        };
+        let handed = match frame.frame {
+            Some(Up::Batch(batch)) => hand_in(node, input, batch).await,
+            Some(Up::Close(_)) => break,
+            Some(Up::Open(_)) => {
+                stream_error(frames, "the stream is open already").await;
+                Ok(())
+            }
+            None => {
+                stream_error(
+                    frames,
+                    "the frame is empty, or of a kind this server does not know",
+                )
+                .await;
+                Ok(())
+            }
+        };
+        if handed.is_err() {
+            // The stream is over; its end is told on the other side.
+            return std::future::pending().await;
+        }
+    }
+    // An error here means that the stream is over; its end is told on the other side.
+    let _ = input.finish().await;
+    Ok(())
+}
+
+async fn hand_in(
+    node: &Node,
+    input: &ProducerInput,
+    batch: pb::PublishBatch,
+) -> Result<(), Problem> {
+    let first = SequenceId::new(batch.first_sequence_id);
+    let body = match batch.body {
+        Some(Body::Batch(body)) => body,
+        None => {
+            return input
+                .refuse(first, 0, Problem::bad_field("batch.batch", "is missing"))
+                .await;
+        }
+    };
+    match check(&node.config, &body, batch.crc32c, "batch.batch") {
+        Ok(count) => input.publish(first, count, body).await,
+        Err(problem) => input.refuse(first, 0, problem).await,
+    }
+}
+
+/// Sends receipts until there are no more.
+async fn say(shard: ShardId, mut outputs: Outputs, frames: &Sender) -> Result<(), Status> {
+    let mut told = Vec::new();
+    loop {
+        let has_more = outputs.next(&mut told).await;
+        let mut receipts = Vec::with_capacity(told.len());
+        let mut end = None;
+        for one in told.drain(..) {
+            match one {
+                Told::Receipt(receipt) => receipts.push(wire_receipt(shard, receipt)),
+                Told::Refused(problem) => {
+                    flush(frames, &mut receipts).await;
+                    send(frames, Down::Error(error(&problem))).await;
+                }
+                Told::Ended(problem) => end = Some(problem),
+                Told::ProducerReady(_)
+                | Told::ConsumerReady(_)
+                | Told::Delivery(_)
+                | Told::AckResult(_)
+                | Told::Heartbeat(_)
+                | Told::Finished => {}
+            }
+        }
+        flush(frames, &mut receipts).await;
+        if let Some(problem) = end {
+            return Err(refuse(problem));
+        }
+        if !has_more {
+            return Ok(());
+        }
+    }
+}
+
+async fn flush(frames: &Sender, receipts: &mut Vec<pb::Receipt>) {
+    if !receipts.is_empty() {
+        let items = std::mem::take(receipts);
+        send(frames, Down::Receipts(pb::Receipts { items })).await;
+    }
+}
+
+async fn send(frames: &Sender, frame: Down) {
+    // A client that is gone is noticed by the side that hears.
+    let _ = frames
+        .send(Ok(pb::PublishStreamResponse { frame: Some(frame) }))
+        .await;
+}
+
+async fn stream_error(frames: &Sender, message: &str) {
+    let problem = Problem::new(Reason::BadFrame, message).with_field("frame");
+    send(frames, Down::Error(error(&problem))).await;
+}
+
+fn error(problem: &Problem) -> pb::StreamError {
+    pb::StreamError {
+        status: Some(proto::status::to_rpc(problem)),
+    }
+}
+
+fn wire_receipt(shard: ShardId, receipt: topic::Receipt) -> pb::Receipt {
+    let first = receipt.first_sequence.get();
+    match receipt.outcome {
+        Ok(stored) => stored_receipt(shard, first, receipt.count, &stored),
+        Err(problem) => pb::Receipt {
+            first_sequence_id: first,
+            count: receipt.count,
+            status: Some(proto::status::to_rpc(&problem)),
+            ..pb::Receipt::default()
+        },
+    }
+}
+
+fn stored_receipt(shard: ShardId, first: u64, count: u32, stored: &Stored) -> pb::Receipt {
+    let (place, duplicate) = match stored {
+        Stored::New {
+            first_offset,
+            position,
+            publish_time,
+        } => (Some((first_offset, position, publish_time)), false),
+        Stored::Duplicate {
+            first_offset,
+            position,
+            publish_time,
+        } => (Some((first_offset, position, publish_time)), true),
+        Stored::DuplicateSomewhere => (None, true),
+    };
+    pb::Receipt {
+        first_sequence_id: first,
+        count,
+        status: None,
+        first: place.map(|(offset, position, _)| convert::position(shard, *offset, position)),
+        publish_time: place.map(|(_, _, at)| convert::wire_time(*at)),
+        achieved: pb::Durability::Sync.into(),
+        duplicate,
+    }
+}
