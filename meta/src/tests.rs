@@ -324,12 +324,8 @@ async fn watch_tells_each_change_once_and_goes_on_where_it_ended() {
     let Watched::Changes { events, upto } = next(&mut stream).await else {
         panic!("it must be told");
     };
-    let name = "a".parse().unwrap();
-    assert!(
-        events
-            .iter()
-            .any(|event| event.change == Change::Topic(name))
-    );
+    let topic = Change::Topic("a".parse().unwrap());
+    assert!(events.iter().any(|event| event.change == topic));
     assert!(
         events
             .iter()
@@ -342,13 +338,9 @@ async fn watch_tells_each_change_once_and_goes_on_where_it_ended() {
     let Watched::Changes { events, .. } = next(&mut stream).await else {
         panic!("it must be told");
     };
-    let name = "b".parse().unwrap();
+    let topic = Change::Topic("b".parse().unwrap());
     assert!(events.iter().all(|event| event.revision > upto));
-    assert!(
-        events
-            .iter()
-            .any(|event| event.change == Change::Topic(name))
-    );
+    assert!(events.iter().any(|event| event.change == topic));
 }
 
 #[tokio::test(start_paused = true)]

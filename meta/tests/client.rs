@@ -238,7 +238,7 @@ async fn node_doubts_its_lease_before_meta_lets_it_run_out() {
     let client = world.connect(&host).await;
     let session = Session::open(&host, &client, serving("s1")).await.unwrap();
     host.clock.sleep(LEASE * 3).await;
-    // Keep-alives arrive and are answered never again: meta's commits hang, and then meta is gone.
+    // From now on no keep-alive is answered.
     world.stop_meta().await;
     let gone = world.base.clock.now();
     let mut certain = session.certain();
