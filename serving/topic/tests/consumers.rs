@@ -110,7 +110,7 @@ fn a_subscription_is_usable_once_its_cursor_is_durable() {
         subscription: id,
         generation: GENERATION,
     };
-    assert_eq!(world.take(), [durable.clone()]);
+    assert_eq!(world.take(), std::slice::from_ref(&durable));
     world.send(Event::CreateCursor {
         subscription: subscription(1, Exclusive, Earliest),
     });

@@ -1,6 +1,8 @@
 //! The law of cursors: after any crash, what was never acked ⊆ what is delivered again ⊆ what was not confirmed; and
 //! what holds at every moment of a subscription's life.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets the impossible stops")]
+
 mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +21,10 @@ enum Step {
     Open {
         confirms: bool,
     },
-    Close(usize),
-    Finish(usize),
+    Leave {
+        consumer: usize,
+        is_clean: bool,
+    },
     Permits {
         consumer: usize,
         messages: i64,
@@ -56,8 +60,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (1..6_usize).prop_map(Step::Publish),
         2 => any::<bool>().prop_map(|confirms| Step::Open { confirms }),
-        1 => consumer.clone().prop_map(Step::Close),
-        1 => consumer.clone().prop_map(Step::Finish),
+        2 => (consumer.clone(), any::<bool>())
+            .prop_map(|(consumer, is_clean)| Step::Leave { consumer, is_clean }),
         4 => (consumer.clone(), 0..9_i64, 0..60_i64)
             .prop_map(|(consumer, messages, bytes)| Step::Permits { consumer, messages, bytes }),
         8 => (consumer.clone(), 0..40_u64, 1..6_u64)
@@ -228,22 +232,7 @@ impl Run {
     fn step(&mut self, step: &Step) {
         let pick = |at: &usize| self.consumers.get(*at).copied();
         match step {
-            Step::Publish(count) => {
-                let next = self
-                    .world
-                    .message
-                    .entries
-                    .last()
-                    .map_or(0, |(_, _, next)| next.get());
-                let texts: Vec<String> = (next..).take(*count).map(|n| n.to_string()).collect();
-                let stream = self.world.stream();
-                let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-                self.world.send(Event::PublishOnce {
-                    stream,
-                    count: u32::try_from(*count).unwrap(),
-                    body: harness::batch(&texts),
-                });
-            }
+            Step::Publish(count) => self.publish(*count),
             Step::Open { confirms } => {
                 let before = self.consumers.clone();
                 let stream = self.world.consume_as(self.id, (2, 20), *confirms);
@@ -257,18 +246,9 @@ impl Run {
                 self.consumers = before;
                 self.consumers.push(stream);
             }
-            Step::Close(at) => {
-                if let Some(stream) = pick(at) {
-                    self.world.send(Event::CloseStream { stream });
-                    self.listen();
-                    self.gone(stream);
-                }
-            }
-            Step::Finish(at) => {
-                if let Some(stream) = pick(at) {
-                    self.world.send(Event::FinishStream { stream });
-                    self.listen();
-                    self.gone(stream);
+            Step::Leave { consumer, is_clean } => {
+                if let Some(stream) = pick(consumer) {
+                    self.leave(stream, *is_clean);
                 }
             }
             Step::Permits {
@@ -277,14 +257,7 @@ impl Run {
                 bytes,
             } => {
                 if let Some(stream) = pick(consumer) {
-                    let granted = self.granted.get_mut(&stream).unwrap();
-                    granted.messages += messages;
-                    granted.bytes += bytes;
-                    self.world.send(Event::Permits {
-                        stream,
-                        messages: *messages,
-                        bytes: *bytes,
-                    });
+                    self.grant(stream, *messages, *bytes);
                 }
             }
             Step::Ack {
@@ -309,21 +282,7 @@ impl Run {
                 delay,
             } => {
                 if let Some(stream) = pick(consumer) {
-                    let named = range(*start, start + len);
-                    self.held.retain(|offset, (holder, _)| {
-                        let is_named = (*start..start + len).contains(offset);
-                        !(is_named && *holder == stream)
-                    });
-                    self.world.send(Event::Nack(Nack {
-                        stream,
-                        request_id: 0,
-                        generation: Generation::new(1),
-                        ranges: vec![named],
-                        delay: (*delay > 0).then(|| Duration::from_secs(*delay)),
-                    }));
-                    self.world
-                        .out
-                        .retain(|effect| !matches!(effect, Effect::Refuse { .. }));
+                    self.nack(stream, range(*start, start + len), *delay);
                 }
             }
             Step::Confirm(log) => {
@@ -340,6 +299,56 @@ impl Run {
             Step::Crash { message, state } => self.crash(*message, *state),
         }
         self.listen();
+    }
+
+    fn publish(&mut self, count: usize) {
+        let entries = &self.world.message.entries;
+        let next = entries.last().map_or(0, |(_, _, next)| next.get());
+        let texts: Vec<String> = (next..).take(count).map(|n| n.to_string()).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let stream = self.world.stream();
+        self.world.send(Event::PublishOnce {
+            stream,
+            count: u32::try_from(count).unwrap(),
+            body: harness::batch(&texts),
+        });
+    }
+
+    fn leave(&mut self, stream: StreamId, is_clean: bool) {
+        self.world.send(if is_clean {
+            Event::FinishStream { stream }
+        } else {
+            Event::CloseStream { stream }
+        });
+        self.listen();
+        self.gone(stream);
+    }
+
+    fn grant(&mut self, stream: StreamId, messages: i64, bytes: i64) {
+        let granted = self.granted.get_mut(&stream).unwrap();
+        granted.messages += messages;
+        granted.bytes += bytes;
+        self.world.send(Event::Permits {
+            stream,
+            messages,
+            bytes,
+        });
+    }
+
+    fn nack(&mut self, stream: StreamId, range: OffsetRange, delay: u64) {
+        self.held.retain(|offset, (holder, _)| {
+            let is_named = (range.start.get()..range.end.get()).contains(offset);
+            !(is_named && *holder == stream)
+        });
+        self.world.send(Event::Nack(Nack {
+            stream,
+            request_id: 0,
+            generation: Generation::new(1),
+            ranges: vec![range],
+            delay: (delay > 0).then(|| Duration::from_secs(delay)),
+        }));
+        let is_refusal = |effect: &Effect| matches!(effect, Effect::Refuse { .. });
+        self.world.out.retain(|effect| !is_refusal(effect));
     }
 
     fn send_ack(&mut self, stream: StreamId, ranges: Vec<OffsetRange>, end: Option<u64>) {

@@ -1,6 +1,12 @@
 //! Producers that retry, reconnect and renumber, over owners that die with batches in flight: nothing is stored twice,
 //! nothing is left out, nothing is reordered, and a receipt tells the truth.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that meets the impossible stops"
+)]
+
 mod harness;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,5 +1,11 @@
 //! What producers are told, with and without trouble.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that meets the impossible stops"
+)]
+
 mod harness;
 
 use harness::{World, small};
@@ -403,17 +409,11 @@ fn a_forgotten_name_that_came_back_does_not_inherit_its_older_numbers() {
     world.publish(older, 0, &["x"]);
     world.settle();
     world.send(Event::CloseStream { stream: older });
-    for name in ["b", "c", "d"] {
+    for name in ["b", "c"] {
         open_named(&mut world, name);
     }
-    world.crash(0, 0);
-    // The log still has its entry, and the fold may bring the name back; three names are kept.
-    for name in ["b", "c", "d"] {
-        let stream = open_named(&mut world, name);
-        if name == "d" {
-            world.send(Event::CloseStream { stream });
-        }
-    }
+    let idle = open_named(&mut world, "d");
+    world.send(Event::CloseStream { stream: idle });
     let anew = world.open_producer(Some("a"), false);
     world.settle();
     assert_eq!(ready_next(&mut world, anew), Some(0));
