@@ -286,12 +286,6 @@ pub(crate) fn accept_loss(d: &mut Drafting<'_>, command: &Command) -> Result<Don
         unreachable!("called for this command only");
     };
     let id = *id;
-    let loss = LossRecord {
-        last: *last,
-        next_offset: *next_offset,
-        reason: reason.clone(),
-        at: *at,
-    };
     if reason.trim().is_empty() || reason.len() > REASON_MAX {
         let wanted = format!("who says so and why, at most {REASON_MAX} bytes");
         return Err(Problem::bad_field("reason", wanted).into());
@@ -301,7 +295,7 @@ pub(crate) fn accept_loss(d: &mut Drafting<'_>, command: &Command) -> Result<Don
     let (log, _) = d.log(&Key::Log(id.log()))?.ok_or_else(unknown)?;
     let (body, _) = d.ledger(&Key::Ledger(id))?.ok_or_else(unknown)?;
     if let Some((there, _)) = d.loss(&Key::Loss(id))? {
-        let same = (there.last, there.next_offset) == (loss.last, loss.next_offset);
+        let same = there.last == *last && (last.is_none() || there.next_offset == *next_offset);
         return if same {
             Ok(Done::Answer(Reply::Done))
         } else {
@@ -321,11 +315,27 @@ pub(crate) fn accept_loss(d: &mut Drafting<'_>, command: &Command) -> Result<Don
             .into());
     };
     let mut record = record;
-    let end = LinkEnd {
-        last: *last,
-        next_offset: *next_offset,
+    // Of an empty end only the record knows the offset.
+    let next_offset = match (last, record.chain(log.kind).tail()) {
+        (None, Some(tail)) => tail.first_offset,
+        _ => *next_offset,
     };
-    close(d, &mut record, log.kind, id, end, state)?;
+    let last = *last;
+    close(
+        d,
+        &mut record,
+        log.kind,
+        id,
+        LinkEnd { last, next_offset },
+        state,
+    )?;
+    let reason = reason.clone();
+    let loss = LossRecord {
+        last,
+        next_offset,
+        reason,
+        at: *at,
+    };
     d.put(Key::Loss(id), Record::Loss(loss));
     d.tell(Change::Shard(record.id));
     d.put(Key::Shard(record.id), Record::Shard(record));

@@ -375,7 +375,6 @@ fn loss_is_accepted_only_of_a_ledger_in_recovery_and_stays_on_record() {
     assert_eq!(open.field.as_deref(), Some("ledger"));
     let owner = world.claim(shard, session).unwrap();
     assert!(world.apply(accept(id, None, 0, " ")).is_err());
-    assert!(world.apply(accept(id, None, 3, ann)).is_err());
     assert_eq!(world.apply(accept(id, Some(1), 3, ann)), Ok(Reply::Done));
     assert_eq!(world.apply(accept(id, Some(1), 3, ann)), Ok(Reply::Done));
     let other = world.apply(accept(id, Some(2), 4, ann)).unwrap_err();
@@ -392,6 +391,39 @@ fn loss_is_accepted_only_of_a_ledger_in_recovery_and_stays_on_record() {
     assert_eq!(seen.record.last_command, owner.record.last_command);
     assert_eq!(seen.record.epoch, owner.record.epoch);
     assert!(seen.tails.is_empty());
+}
+
+/// Only the record knows where an empty end is: the operator need not say.
+#[test]
+fn loss_of_everything_ends_the_ledger_where_it_began() {
+    let (mut world, shard, session) = World::with_shard();
+    let view = world.claim(shard, session).unwrap();
+    let view = world.commit(&view, extend(Message, None, Some(&[1])));
+    let view = world.commit(&view, extend(Message, Some(end(Some(4), 9)), Some(&[1])));
+    let id = view.record.message.tail_id().unwrap();
+    world.claim(shard, session).unwrap();
+    for _ in 0..2 {
+        assert_eq!(
+            world.apply(accept(id, None, 0, "ann: gone")),
+            Ok(Reply::Done)
+        );
+    }
+    let links = world.shard(shard).record.message.links;
+    assert_eq!(links[1].end, Some(end(None, 9)));
+}
+
+#[test]
+fn accepted_end_before_the_start_is_refused() {
+    let (mut world, shard, session) = World::with_shard();
+    let view = world.claim(shard, session).unwrap();
+    let view = world.commit(&view, extend(Message, None, Some(&[1])));
+    let view = world.commit(&view, extend(Message, Some(end(Some(4), 9)), Some(&[1])));
+    let id = view.record.message.tail_id().unwrap();
+    world.claim(shard, session).unwrap();
+    let problem = world
+        .apply(accept(id, Some(0), 8, "ann: gone"))
+        .unwrap_err();
+    assert_eq!(problem.field.as_deref(), Some("message"));
 }
 
 #[test]
