@@ -1,4 +1,5 @@
 mod bookie;
+mod histories;
 mod world;
 
 use std::time::Duration;

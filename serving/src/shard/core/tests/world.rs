@@ -12,9 +12,8 @@ use types::cluster::{BookieClaim, NodeRole};
 use types::command::{Answer, Command, Query, Reply};
 use types::topic::{StartPosition, SubscriptionMode, SubscriptionRecord};
 use types::{
-    BookieId, ClusterId, CommandId, EntryId, Generation, Incarnation, LedgerId, LogId, MonoTime,
-    Offset, Problem, ProducerName, Quorum, Revision, SequenceId, SessionId, ShardId,
-    SubscriptionId, TopicName, WallTime,
+    BookieId, ClusterId, CommandId, Generation, Incarnation, LogId, MonoTime, Offset, Problem,
+    ProducerName, Quorum, SequenceId, SessionId, ShardId, SubscriptionId, TopicName, WallTime,
 };
 
 use super::super::*;
@@ -208,6 +207,7 @@ impl World {
 
     /// Lets time pass, deadline after deadline.
     pub(super) fn pass(&mut self, time: Duration) {
+        self.run();
         let end = self.now.after(time);
         for _ in 0..100_000 {
             let alive = self.nodes.iter().filter(|node| !node.is_dead);
@@ -473,6 +473,64 @@ impl World {
             }
         }
         self.run();
+    }
+
+    // The same, with nothing happening at once.
+
+    pub(super) fn later(&mut self, node: usize, event: ShardEvent) {
+        if !self.nodes[node].is_dead {
+            self.nodes[node].inbox.push_back(event);
+        }
+    }
+
+    pub(super) fn open_producer_later(&mut self, node: usize, stream: u64, name: &str) {
+        let open = OpenProducer {
+            stream: StreamId::new(stream),
+            name: Some(name.parse().unwrap()),
+            resume: false,
+        };
+        self.later(node, ShardEvent::Request(Request::OpenProducer(open)));
+    }
+
+    pub(super) fn consume_later(&mut self, node: usize, stream: u64, of: SubscriptionId) {
+        let open = OpenConsumer {
+            stream: StreamId::new(stream),
+            subscription: of,
+            mode: None,
+            name: None,
+            ack_deadline: None,
+            confirm_acks: true,
+            permits: (1 << 30, 1 << 40),
+        };
+        self.later(node, ShardEvent::Request(Request::OpenConsumer(open)));
+    }
+
+    pub(super) fn down_later(&mut self, bookie: BookieId, is_down: bool) {
+        self.bookies.get_mut(&bookie).unwrap().is_down = is_down;
+        for node in 0..self.nodes.len() {
+            self.later(
+                node,
+                if is_down {
+                    ShardEvent::Lost(bookie)
+                } else {
+                    ShardEvent::Connected(bookie)
+                },
+            );
+        }
+    }
+
+    /// Lets time pass; what is due is told, not done.
+    pub(super) fn pass_quietly(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+        for node in 0..self.nodes.len() {
+            let is_due = self.nodes[node]
+                .shard
+                .deadline()
+                .is_some_and(|at| at <= self.now);
+            if is_due {
+                self.later(node, ShardEvent::Deadline);
+            }
+        }
     }
 
     pub(super) fn bookie_ids(&self) -> BTreeSet<u64> {
