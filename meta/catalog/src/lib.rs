@@ -14,8 +14,8 @@
 //! for the rules by number.
 
 mod answer;
-pub mod check;
 mod codec;
+mod invariants;
 mod key;
 mod mem;
 mod names;
@@ -26,8 +26,8 @@ mod shard;
 mod snapshot;
 
 pub use answer::{Answered, answer};
-pub use check::{Violation, check, check_step};
 pub use codec::{DecodeError, decode_key, decode_record, encode_key, encode_record};
+pub use invariants::{Violation, check, check_step};
 pub use key::{Key, KeyRange};
 pub use mem::{Committed, Conflict, Image, MemStore};
 pub use plan::{Commit, Condition, Draft, Planned, Write, plan};

@@ -51,7 +51,7 @@ impl MemStore {
         self.revision
     }
 
-    /// Every record, for [`check`](crate::check()).
+    /// Every record, for [`check`](crate::check).
     pub const fn image(&self) -> &Image {
         &self.records
     }
