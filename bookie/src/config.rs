@@ -67,7 +67,7 @@ impl Config {
             write_budget: ByteSize::new(64 << 20),
             read_budget: ByteSize::new(64 << 20),
             cache: ByteSize::new(128 << 20),
-            free_low: ByteSize::new(1 << 30),
+            free_low: ByteSize::new(256 << 20),
             space_every: Duration::from_secs(1),
             merge_width: 8,
             entry_max: Entry::MAX_PAYLOAD,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use host::disk::{Disk, OpenMode};
+use host::disk::{Disk, File, OpenMode};
 
 use crate::codec::{narrow, wide};
 
@@ -42,7 +42,7 @@ pub(crate) fn read_whole(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<
     }
     let file = disk.open(path, OpenMode::Read)?;
     let mut bytes = vec![0; narrow(file.len()?)];
-    let count = file.read_at(0, &mut bytes)?;
+    let count = read_twice(&*file, 0, &mut bytes)?;
     bytes.truncate(count);
     Ok(Some(bytes))
 }
@@ -64,19 +64,21 @@ pub(crate) fn names(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<String>> {
         .collect())
 }
 
-/// Reads exactly `into`; an early end is an error.
-pub(crate) fn read_exact(
-    file: &dyn host::disk::File,
-    offset: u64,
-    into: &mut [u8],
-) -> io::Result<()> {
-    if file.read_at(offset, into)? == into.len() {
+/// Reads exactly `into`; an early end is an error. A read that fails is tried once more, as reading twice does no harm
+/// and what cannot be read is dear.
+pub(crate) fn read_exact(file: &dyn File, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    if read_twice(file, offset, into)? == into.len() {
         return Ok(());
     }
     Err(io::Error::new(
         io::ErrorKind::UnexpectedEof,
         format!("file ends early offset={offset} wanted={}", into.len()),
     ))
+}
+
+fn read_twice(file: &dyn File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+    file.read_at(offset, into)
+        .or_else(|_first| file.read_at(offset, into))
 }
 
 /// The number in a name such as `0000000000000007.journal`.

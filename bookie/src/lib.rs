@@ -1,8 +1,6 @@
-//! The bookie: stores entries of ledgers so that what it acked survives a power loss, keeps fences, and never says
-//! "never had" when it means "cannot tell".
+#![doc = include_str!("../DESIGN.md")]
 //!
-//! [`Engine`] is the storage engine as a synchronous machine: requests and finished jobs go in as [`Event`]s, answers
-//! and disk [`Job`]s come out as [`Effect`]s. It opens from what [`Opening`] found on the disk, once meta has answered.
+//! # Driving it
 //!
 //! ```text
 //! let opening = Opening::start(config, disk, place)?;       // blocking: locks, raises the incarnation, replays

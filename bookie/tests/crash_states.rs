@@ -3,6 +3,12 @@
 //!
 //! `cargo test` samples 2,000 states; `cargo test -p bookie --test crash_states -- --ignored` 20,000 and more.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -125,9 +131,10 @@ fn sweep(states: usize) {
     let step = (moments / states).max(1);
     snapshots = snapshots.into_iter().step_by(step).collect();
     let mut cut = 0;
-    for (op, state) in CrashStates::new(snapshots, Rng::seeded(5)).take(states) {
+    let all = CrashStates::new(snapshots, Rng::seeded(5)).take(states);
+    for (state, (op, disk)) in all.enumerate() {
         let (model, meta) = promises.at(op);
-        let mut bookie = Bookie::new(state, config.clone());
+        let mut bookie = Bookie::new(disk, config.clone());
         bookie.meta = meta;
         bookie.entropy = 0xabc0 + u128::from(op);
         let report = bookie
@@ -145,6 +152,9 @@ fn sweep(states: usize) {
         });
         checked.check(&mut bookie);
         // What it promises from here on holds as well.
+        if state % 4 != 0 {
+            continue;
+        }
         assert_eq!(
             bookie.added(add(ledger(8, 0), 0, 100, 1)),
             AddResult::Stored

@@ -1,5 +1,11 @@
 //! What the engine promises, one claim a test.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use bookie::{Ask, Event, Lane, Standing, Worker};

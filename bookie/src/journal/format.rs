@@ -381,7 +381,11 @@ pub fn encode_frame(place: FramePlace, records: &[Record]) -> AlignedBuf {
 /// The records of a frame that [`FrameHeader::holds`]; `None` when they do not parse, or an entry is not intact.
 pub fn decode_records(header: &FrameHeader, frame: &Bytes) -> Option<Vec<Record>> {
     let body = usize::try_from(header.body).ok()?;
-    let mut bytes = frame.slice(FRAME_HEADER..FRAME_HEADER.checked_add(body)?);
+    let end = FRAME_HEADER.checked_add(body)?;
+    if end > frame.len() {
+        return None;
+    }
+    let mut bytes = frame.slice(FRAME_HEADER..end);
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let record = Record::decode(&mut bytes)?;

@@ -278,14 +278,13 @@ impl Walk {
     }
 }
 
-/// The frame's bytes when all of them are there and whole. A read that fails is tried once more.
+/// The frame's bytes when all of them are there and whole.
 fn whole_frame(file: &Arc<dyn File>, header: &FrameHeader, size: u64) -> io::Result<Option<Bytes>> {
     if header.offset + u64::from(header.length) > size {
         return Ok(None);
     }
     let mut bytes = vec![0; narrow(u64::from(header.length))];
-    read_exact(&**file, header.offset, &mut bytes)
-        .or_else(|_first| read_exact(&**file, header.offset, &mut bytes))?;
+    read_exact(&**file, header.offset, &mut bytes)?;
     Ok(header.holds(&bytes).then(|| Bytes::from(bytes)))
 }
 

@@ -1,14 +1,13 @@
 //! The second half of opening: meta has answered.
 //!
-//! An undamaged journal goes on where it ended: its last whole frame is written again and synced before it is
-//! believed, and a start frame covers a torn tail. A bookie that is born, or born again, begins a new journal: what
+//! An undamaged journal goes on where it ended, and a start frame covers a torn tail. A bookie that is born, or born again, begins a new journal: what
 //! could be verified goes to a data file, and the old journal goes once a MANIFEST that does not need it is durable.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use host::disk::{AlignedBuf, OpenMode};
+use host::disk::OpenMode;
 use types::MonoTime;
 use types::cluster::BookieRecord;
 
@@ -21,7 +20,7 @@ use crate::files::{names, remove_if_there, replace, sync_names};
 use crate::journal::core::{FullFile, JournalCore, OpenFile};
 use crate::journal::format::{BLOCK, FileHeader, FrameKind, FramePlace, encode_frame};
 use crate::journal::jobs::{PREPARING, PrepareJob};
-use crate::journal::replay::{LastFrame, Surveyed};
+use crate::journal::replay::Surveyed;
 use crate::manifest::{self, Manifest};
 use crate::store::memtable::Memtable;
 use crate::store::writer::{Make, write_table};
@@ -154,7 +153,7 @@ fn begin_journal(opening: &Opening, start: u64) -> Result<Ready, OpenError> {
 fn go_on(opening: &Opening) -> Result<Ready, OpenError> {
     let journal = &opening.journal;
     let last = journal.last.as_ref().expect("checked by the caller");
-    let file = reopen(opening, &journal.files[last.file], last)?;
+    let file = reopen(opening, &journal.files[last.file])?;
     let start = last.header.sequence + 1;
 
     let mut full = VecDeque::new();
@@ -191,18 +190,12 @@ fn go_on(opening: &Opening) -> Result<Ready, OpenError> {
     })
 }
 
-/// Writes the last whole frame again and syncs it: a process may have been killed between its write and its sync.
-fn reopen(opening: &Opening, surveyed: &Surveyed, last: &LastFrame) -> Result<OpenFile, OpenError> {
+fn reopen(opening: &Opening, surveyed: &Surveyed) -> Result<OpenFile, OpenError> {
     let path = &surveyed.path;
     let file = opening
         .disk
         .open(path, OpenMode::ReadWrite)
         .map_err(OpenError::disk("open", path))?;
-    let mut frame = AlignedBuf::with_capacity(last.bytes.len());
-    frame.extend_from_slice(&last.bytes);
-    file.write_at(last.header.offset, &frame)
-        .and_then(|()| file.sync_data())
-        .map_err(OpenError::disk("write the last frame again", path))?;
     Ok(OpenFile {
         file,
         header: surveyed.header,

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use host::disk::Disk;
+use host::disk::{AlignedBuf, Disk, OpenMode};
 use types::cluster::{BookieClaim, BookieRecord};
 use types::{BookieId, ClusterId, Incarnation, MonoTime, NodeName, Revision};
 
@@ -20,7 +20,7 @@ use ledger::Acceptor;
 
 use crate::files::{names, number_of, numbered, read_whole, sync_names};
 use crate::journal::format::Record;
-use crate::journal::replay::{Survey, Wanted, survey};
+use crate::journal::replay::{LastFrame, Survey, Wanted, survey};
 use crate::manifest::{self, Manifest};
 use crate::store::file::DataFile;
 use crate::store::format::{FileHeader, SUFFIX, Stored};
@@ -233,6 +233,9 @@ impl Opening {
             directories.is_damaged = true;
             directories.write(&*disk, &config)?;
         }
+        if let Some(last) = &journal.last {
+            make_durable(&*disk, &journal.files[last.file].path, last)?;
+        }
         let known = manifest.as_ref();
         Ok(Self {
             id: known.map(|manifest| manifest.id).or(directories.id),
@@ -295,6 +298,19 @@ impl std::fmt::Debug for Opening {
             .field("damage", &self.damage)
             .finish_non_exhaustive()
     }
+}
+
+/// Writes the last whole frame again and syncs it, before it is believed or told to meta: a process may have been killed
+/// between its write and its sync, and after a failed sync another one proves nothing.
+fn make_durable(disk: &dyn Disk, path: &Path, last: &LastFrame) -> Result<(), OpenError> {
+    let mut frame = AlignedBuf::with_capacity(last.bytes.len());
+    frame.extend_from_slice(&last.bytes);
+    disk.open(path, OpenMode::ReadWrite)
+        .and_then(|file| {
+            file.write_at(last.header.offset, &frame)?;
+            file.sync_data()
+        })
+        .map_err(OpenError::disk("write the last frame again", path))
 }
 
 /// Reads the MANIFEST; what is wrong with it goes to `damage`.

@@ -143,12 +143,9 @@ fn entries_of(file: &DataFile, block: usize, cache: &BlockCache) -> Option<Vec<S
     Some(entries)
 }
 
-/// One block's bytes; a read that fails is tried once more.
+/// One block's bytes.
 fn read_one(file: &DataFile, block: usize) -> Option<Bytes> {
-    file.read_blocks(block, 1)
-        .or_else(|_first| file.read_blocks(block, 1))
-        .ok()?
-        .pop()
+    file.read_blocks(block, 1).ok()?.pop()
 }
 
 fn bad_block(file: &DataFile, block: usize) -> BadBlock {

@@ -1,0 +1,380 @@
+//! Faults at every call and damage at every place: what was acked is found, or is `Unknown`; never denied, never
+//! another, and never a panic.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use bookie::{Config, OpenError};
+use host::Rng;
+use host::disk::sim::{Fault, SimDisk};
+use types::storage::{AddResult, ReadResult, RunItem};
+use types::{ByteSize, ClusterId};
+
+use support::{Bookie, CREATED, Model, add, config, entry, is_found, ledger};
+
+fn small() -> Config {
+    let mut config = config();
+    config.journal_first_file = ByteSize::kib(32);
+    config.journal_file = ByteSize::kib(32);
+    config.memtable = ByteSize::kib(4);
+    config.merge_width = 2;
+    config
+}
+
+/// A little of everything: adds, fences, flushes, merges, changes of journal file, an idle frame.
+fn work(bookie: &mut Bookie, model: &mut Model, first: u64, entries: u64) {
+    for id in first..first + entries {
+        let size = usize::try_from(id % 4 * 200).unwrap();
+        let token = bookie.ask(bookie::Ask::Add(add(ledger(1, 0), id, size, 100)));
+        model.sent.insert((ledger(1, 0), id), size);
+        bookie.settle();
+        let stored = bookie::Answer::Add(AddResult::Stored);
+        if bookie.answers.remove(&token.0) == Some(stored) {
+            model.acked.insert((ledger(1, 0), id), size);
+        }
+        if id % 10 == 3 {
+            let ask = types::storage::ReadLac {
+                ledger: ledger(2 + id % 3, 0),
+                created: CREATED,
+                fence: Some(types::Epoch::new(id)),
+            };
+            let token = bookie.ask(bookie::Ask::ReadLac(ask));
+            bookie.settle();
+            if bookie.answers.remove(&token.0).is_some() {
+                model.fences.insert(ledger(2 + id % 3, 0).log(), id);
+            }
+        }
+        if bookie.fatal.is_some() {
+            return;
+        }
+        if id % 8 == 0 {
+            bookie.now += 1_100_000_000;
+            bookie.tick();
+            bookie.settle();
+        }
+    }
+}
+
+/// What was acked is there; where damage was reported it may be unknown, and nothing is denied.
+fn check(bookie: &mut Bookie, model: &Model, is_damaged: bool) {
+    if !is_damaged {
+        model.check(bookie);
+        return;
+    }
+    for ((ledger, id), size) in &model.acked {
+        let result = bookie.read(*ledger, *id, None);
+        assert!(
+            result == ReadResult::Unknown || is_found(&result, &entry(*ledger, *id, *size)),
+            "{ledger} {id}: {result:?}"
+        );
+        let run = bookie.run(*ledger, *id, *id, u64::MAX);
+        assert_ne!(run, [RunItem::NeverHad]);
+    }
+}
+
+/// Opens after whatever happened, several times where a fault still lies ahead.
+fn reopen(bookie: &mut Bookie) -> bookie::OpenReport {
+    for _ in 0..3 {
+        match bookie.open() {
+            Ok(report) => return report,
+            Err(OpenError::Disk { .. }) if bookie.disk.is_off() => {
+                bookie.power_loss(&Rng::seeded(6));
+            }
+            Err(OpenError::Disk { .. }) => bookie.kill(),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    panic!("does not open");
+}
+
+#[test]
+fn no_fault_at_any_call_leads_to_a_false_ack() {
+    let calls = {
+        let mut bookie = Bookie::new(SimDisk::new(1), small());
+        bookie.open().unwrap();
+        work(&mut bookie, &mut Model::default(), 0, 60);
+        bookie.stop();
+        bookie.disk.ops()
+    };
+    assert!(calls > 300, "{calls}");
+    let faults = [
+        Fault::Io,
+        Fault::Full,
+        Fault::PowerCut,
+        Fault::PowerCutAfter,
+    ];
+    let mut opened_again = 0;
+    for op in 1..=calls {
+        // Each call with one fault, and all faults in turn: every fourth call has the same.
+        let fault = faults[usize::try_from((op + op / 4) % 4).unwrap()];
+        let rng = Rng::seeded(op);
+        let mut bookie = Bookie::new(SimDisk::new(op), small());
+        let mut model = Model::default();
+        bookie.disk.fail_at(op, fault);
+        if bookie.open().is_ok() {
+            work(&mut bookie, &mut model, 0, 60);
+        }
+        assert!(fault != Fault::Full || bookie.disk.ops() >= op);
+        if rng.one_in(2) && !bookie.disk.is_off() {
+            bookie.kill();
+        } else {
+            bookie.power_loss(&rng);
+        }
+        let report = reopen(&mut bookie);
+        assert!(report.damage.is_empty(), "call {op} {fault:?}: {report:?}");
+        check(&mut bookie, &model, false);
+        // And once more, with power lost: what a start found, it also keeps.
+        work(&mut bookie, &mut model, 100, 5);
+        bookie.power_loss(&rng);
+        let report = reopen(&mut bookie);
+        assert!(report.damage.is_empty(), "call {op} {fault:?}: {report:?}");
+        check(&mut bookie, &model, false);
+        opened_again += 1;
+    }
+    assert_eq!(opened_again, calls);
+}
+
+/// A stopped bookie with something in every file, and what it acked.
+fn stopped() -> (Bookie, Model) {
+    let mut bookie = Bookie::new(SimDisk::new(1), small());
+    bookie.open().unwrap();
+    let mut model = Model::default();
+    work(&mut bookie, &mut model, 0, 50);
+    assert_eq!(model.acked.len(), 50);
+    bookie.stop();
+    // A birth from here on is later than every ledger.
+    bookie.meta.revision = CREATED.get() + 1;
+    (bookie, model)
+}
+
+fn store_files(disk: &SimDisk) -> Vec<PathBuf> {
+    let files = disk.files();
+    let is_store = |path: &PathBuf| path.file_name().is_some_and(|name| name != "lock");
+    files.into_iter().filter(is_store).collect()
+}
+
+/// Opens a copy of the stopped bookie whose file has other bytes, and checks it.
+fn open_changed(bookie: &Bookie, model: &Model, path: &Path, bytes: &[u8]) -> bool {
+    let disk = bookie.disk.snapshot().after_kill(&Rng::seeded(1));
+    disk.put(path, bytes);
+    let mut changed = Bookie::new(disk, small());
+    changed.meta = bookie.meta.clone();
+    match changed.open() {
+        Ok(report) => {
+            // Blocks of data files are verified when they are read.
+            let is_data = path.extension().is_some_and(|end| end == "data");
+            check(&mut changed, model, is_data || !report.damage.is_empty());
+            report.damage.is_empty()
+        }
+        Err(error) => panic!("{}: {error}", path.display()),
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_never_served_and_never_denies() {
+    let (bookie, model) = stopped();
+    let mut detected = 0;
+    for path in store_files(&bookie.disk) {
+        let bytes = bookie.disk.contents(&path).unwrap();
+        // Every byte of the small files; of the others some of each page, headers more than bodies.
+        let stride = if bytes.len() < 2_000 { 5 } else { 211 };
+        for at in (0..bytes.len()).step_by(stride) {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            detected += usize::from(!open_changed(&bookie, &model, &path, &flipped));
+        }
+    }
+    assert!(detected > 50, "{detected}");
+}
+
+#[test]
+fn a_file_cut_anywhere_is_noticed() {
+    let (bookie, model) = stopped();
+    for path in store_files(&bookie.disk) {
+        let bytes = bookie.disk.contents(&path).unwrap();
+        let stride = bytes.len() / 20 + 1;
+        for length in (0..bytes.len()).step_by(stride) {
+            let is_clean = open_changed(&bookie, &model, &path, &bytes[..length]);
+            // The directory of a bookie that has a number is never without its identity.
+            assert!(!is_clean, "{} cut to {length}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_is_noticed() {
+    let (bookie, model) = stopped();
+    for path in store_files(&bookie.disk) {
+        let disk = bookie.disk.snapshot().after_kill(&Rng::seeded(1));
+        host::disk::Disk::remove(&disk, &path).unwrap();
+        let mut changed = Bookie::new(disk, small());
+        changed.meta = bookie.meta.clone();
+        let report = changed.open().unwrap();
+        let is_spare = report.damage.is_empty();
+        check(&mut changed, &model, !is_spare);
+        // Of the journal, what the data files hold and what was made ahead may go unnoticed.
+        assert!(
+            !is_spare || path.starts_with("journal"),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn damage_found_by_a_start_that_dies_is_found_by_the_next() {
+    let (bookie, model) = stopped();
+    for path in store_files(&bookie.disk) {
+        let mut bytes = bookie.disk.contents(&path).unwrap();
+        bytes[20] ^= 1;
+        let disk = bookie.disk.snapshot().after_kill(&Rng::seeded(1));
+        disk.put(&path, &bytes);
+        let mut changed = Bookie::new(disk, small());
+        changed.meta = bookie.meta.clone();
+        for _ in 0..3 {
+            let opening = changed.opening().unwrap();
+            let name = path.display();
+            // A flip in a file made ahead is harmless, and damage all the same.
+            assert!(!opening.damage().is_empty(), "{name}");
+            drop(opening);
+            changed.power_loss(&Rng::seeded(4));
+        }
+        let report = changed.open().unwrap();
+        assert!(!report.damage.is_empty());
+        check(&mut changed, &model, true);
+        changed.power_loss(&Rng::seeded(4));
+        let report = changed.open().unwrap();
+        assert!(report.damage.is_empty(), "{}: {report:?}", path.display());
+    }
+}
+
+#[test]
+fn wiped_directories_are_born_again() {
+    for dirs in [&["journal"][..], &["data"], &["journal", "data"]] {
+        let (mut bookie, model) = stopped();
+        for dir in dirs {
+            bookie.disk.wipe(Path::new(dir));
+        }
+        let before = bookie.meta.record.clone().unwrap().born;
+        let report = bookie.open().unwrap();
+        assert!(report.born > before, "{dirs:?}");
+        check(&mut bookie, &model, true);
+        let late = bookie.added(add(ledger(1, 0), 999, 10, 100));
+        assert_ne!(late, AddResult::Stored, "an older ledger takes no more");
+    }
+}
+
+#[test]
+fn rolled_back_directories_never_deny_what_was_acked() {
+    for dirs in [&["journal"][..], &["data"], &["journal", "data"]] {
+        let (mut bookie, mut model) = stopped();
+        let copies: Vec<_> = dirs
+            .iter()
+            .map(|dir| (dir, bookie.disk.copy_out(Path::new(dir))))
+            .collect();
+        bookie.open().unwrap();
+        work(&mut bookie, &mut model, 50, 30);
+        bookie.stop();
+        for (dir, copy) in &copies {
+            bookie.disk.put_back(Path::new(dir), copy);
+        }
+        let before = bookie.meta.record.clone().unwrap().born;
+        let report = bookie.open().unwrap();
+        assert!(report.born > before, "{dirs:?} {report:?}");
+        check(&mut bookie, &model, true);
+    }
+}
+
+#[test]
+fn directories_of_others_are_refused_with_the_fix() {
+    let (mut bookie, _) = stopped();
+    let (other, _) = {
+        let mut other = Bookie::new(SimDisk::new(2), small());
+        other.entropy = 77;
+        other.open().unwrap();
+        other.stop();
+        (other, ())
+    };
+    let journal = other.disk.copy_out(Path::new("journal"));
+    bookie.disk.put_back(Path::new("journal"), &journal);
+    let error = bookie.opening().unwrap_err();
+    assert!(matches!(error, OpenError::Swapped { .. }), "{error}");
+
+    let (bookie, _) = stopped();
+    let disk: std::sync::Arc<dyn host::disk::Disk> = std::sync::Arc::new(bookie.disk.clone());
+    let place = bookie::Place {
+        name: "b-2".parse().unwrap(),
+        ..bookie.place()
+    };
+    let error = bookie::Opening::start(small(), disk.clone(), place).unwrap_err();
+    assert!(error.to_string().contains("--name b-1"), "{error}");
+    let place = bookie::Place {
+        cluster: ClusterId::new(9),
+        ..bookie.place()
+    };
+    let error = bookie::Opening::start(small(), disk.clone(), place).unwrap_err();
+    assert!(matches!(error, OpenError::OtherCluster { .. }), "{error}");
+    let held = bookie::Opening::start(small(), disk.clone(), bookie.place()).unwrap();
+    let error = bookie::Opening::start(small(), disk, bookie.place()).unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    drop(held);
+}
+
+#[test]
+fn a_birth_that_meta_does_not_give_is_insisted_on() {
+    let (mut bookie, _) = stopped();
+    bookie.disk.wipe(Path::new("journal"));
+    let record = bookie.meta.record.clone().unwrap();
+    let opening = bookie.opening().unwrap();
+    let now = types::MonoTime::from_nanos(1);
+    let error = opening.finish(&record, now).unwrap_err();
+    assert!(matches!(error, OpenError::Record { .. }), "{error}");
+}
+
+#[test]
+fn descriptions_bear_damage_in_any_file() {
+    let (bookie, _) = stopped();
+    let mut words = String::new();
+    for dir in ["journal", "data"] {
+        let dir = Path::new(dir);
+        bookie::debug::describe_dir(
+            &bookie.disk,
+            dir,
+            bookie::debug::Detail::Records,
+            &mut words,
+        )
+        .unwrap();
+    }
+    for word in [
+        "identity: Journal",
+        "MANIFEST: bookie b1",
+        "frame",
+        "add 1/0",
+        "fence log",
+        "block",
+    ] {
+        assert!(words.contains(word), "{word} is missing in {words}");
+    }
+    assert!(!words.contains("DAMAGED"), "{words}");
+    for path in store_files(&bookie.disk) {
+        let bytes = bookie.disk.contents(&path).unwrap();
+        for at in (0..bytes.len()).step_by(bytes.len() / 40 + 1) {
+            let disk = bookie.disk.snapshot().after_kill(&Rng::seeded(1));
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x10;
+            flipped.truncate(bytes.len() - at % 3);
+            disk.put(&path, &flipped);
+            let dir = path.parent().unwrap();
+            let mut words = String::new();
+            bookie::debug::describe_dir(&disk, dir, bookie::debug::Detail::Records, &mut words)
+                .unwrap();
+        }
+    }
+}
