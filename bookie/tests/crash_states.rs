@@ -90,10 +90,9 @@ fn workload(config: &Config) -> (SimDisk, Promises) {
             }
             while bookie.run_one(bookie::Worker::Journal) {
                 for (token, id, size) in &tokens {
-                    if let Some(answer) = bookie.answers.remove(&token.0) {
-                        if answer == Answer::Add(AddResult::Stored) {
-                            promises.acked.push((disk.ops(), ledger(1, 0), *id, *size));
-                        }
+                    let stored = Some(Answer::Add(AddResult::Stored));
+                    if bookie.answers.remove(&token.0) == stored {
+                        promises.acked.push((disk.ops(), ledger(1, 0), *id, *size));
                     }
                 }
             }

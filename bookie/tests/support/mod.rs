@@ -195,7 +195,7 @@ impl Bookie {
                     );
                 }
                 Effect::Run { worker, job } => {
-                    self.queues.entry(worker).or_default().push_back(job)
+                    self.queues.entry(worker).or_default().push_back(job);
                 }
                 Effect::MarkMoved(mark) => {
                     let record = self.meta.record.as_mut().expect("registered");
