@@ -13,9 +13,9 @@ use meta::Meta;
 use meta::store::{ChangesSince, CommitError, Embedded, EmbeddedConfig, Store, StoreError};
 use meta_client::{MetaClient, MetaConfig, MetaError, Session, SessionConfig, WatchEvent};
 use tokio::sync::watch;
-use types::cluster::{NodeRole, SessionState};
+use types::cluster::{BookieClaim, NodeRole, SessionState};
 use types::command::{Answer, Change, Command, Query, Reply};
-use types::{ClusterId, Quorum, Reason, Revision, WallTime};
+use types::{ClusterId, Incarnation, Quorum, Reason, Revision, WallTime};
 
 const LONG: Duration = Duration::from_secs(600);
 const LEASE: Duration = Duration::from_secs(10);
@@ -289,6 +289,41 @@ async fn second_process_of_a_name_ends_the_first() {
             .await
             .is_err()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn wiped_bookie_waits_for_its_last_process_to_be_over() {
+    let world = World::new().await;
+    let mut births = Vec::new();
+    for round in 0..2 {
+        let host = world.node("b1");
+        let client = world.connect(&host).await;
+        let config = SessionConfig {
+            role: NodeRole::Bookie,
+            ..serving("b1")
+        };
+        let session = Session::open(&host, &client, config).await.unwrap();
+        let claim = BookieClaim {
+            name: "b1".parse().unwrap(),
+            address: "b:1".to_owned(),
+            id: None,
+            born: None,
+            incarnation: Incarnation::new(1),
+            mark: 0,
+            damaged: false,
+        };
+        let begun = host.clock.now();
+        let record = client
+            .register_bookie(claim, session.id(), LEASE * 2)
+            .await
+            .unwrap();
+        let waited = host.clock.now().since(begun);
+        assert_eq!(waited > LEASE / 2, round == 1, "{waited:?}");
+        births.push((record.id, record.born));
+        host.tasks.stop(LONG).await.unwrap(); // It is killed: nobody ends its session.
+    }
+    assert_eq!(births[0].0, births[1].0);
+    assert!(births[0].1 < births[1].1);
 }
 
 #[tokio::test(start_paused = true)]

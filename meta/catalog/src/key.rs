@@ -75,6 +75,12 @@ impl KeyRange {
         self
     }
 
+    /// Whether keys whose bytes begin with `first` may lie between the bounds.
+    pub(crate) fn reaches(&self, first: u8) -> bool {
+        self.start.first().is_none_or(|start| *start <= first)
+            && self.end.first().is_none_or(|end| first <= *end)
+    }
+
     /// Whether a key's bytes lie between the bounds.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.start.as_slice() <= key && key < self.end.as_slice()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use types::command::{Answer, ChangeEvent, Command, Query, Reply};
 use types::{Problem, Revision};
 
+use crate::codec::tag as kind_of;
 use crate::{Answered, Commit, Key, Need, Planned, Snapshot, Versioned, Write};
 use crate::{answer, encode_key, plan};
 
@@ -69,7 +70,7 @@ impl MemStore {
             let found = self
                 .records
                 .iter()
-                .filter(|(key, _)| range.contains(&encode_key(key)))
+                .filter(|(key, _)| range.reaches(kind_of(key)) && range.contains(&encode_key(key)))
                 .take(range.limit)
                 .map(|(key, versioned)| (key.clone(), versioned.clone()))
                 .collect();

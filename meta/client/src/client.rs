@@ -13,9 +13,9 @@ use proto::meta_v1 as pb;
 use proto::meta_v1::meta_client::MetaClient as Stub;
 use proto::transport::{ChannelOptions, INTERNAL_MESSAGE_MAX, channel_with};
 use tonic::transport::Channel;
-use types::cluster::SessionRecord;
+use types::cluster::{BookieClaim, BookieRecord, SessionRecord};
 use types::command::{Answer, Command, Query, Reply};
-use types::{ClusterId, ErrorKind, MonoTime, SessionId};
+use types::{ClusterId, ErrorKind, MonoTime, Reason, SessionId};
 
 use crate::{MetaError, MetaWatch};
 
@@ -23,6 +23,9 @@ use crate::{MetaError, MetaWatch};
 const RETRY: Duration = Duration::from_millis(50);
 /// How long one try may take; there may be several in a call's time.
 const TRY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The wait before a registration that another process stands in the way of is tried again.
+const REGISTER_AGAIN: Duration = Duration::from_millis(500);
 
 /// Where meta is, and how patient a node is with it.
 #[derive(Debug, Clone)]
@@ -202,6 +205,45 @@ impl MetaClient {
         let answer = self.within(deadline, stub.execute(request)).await?;
         let reply = answer.into_inner().reply;
         wire::reply(reply.ok_or_else(MetaError::odd_answer)?).map_err(MetaError::Refused)
+    }
+
+    /// Registers a bookie, before it answers anybody.
+    ///
+    /// A disk that is not the one of the bookie's last process (wiped, rolled back) is taken only once that process's
+    /// lease has run out; this waits for it up to `patience`, since it may just have been killed.
+    ///
+    /// # Errors
+    ///
+    /// [`MetaError`]; [`Reason::ExclusiveHeld`] when another process with this identity lives on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not undo the registration; registering again from the same session does no harm.
+    pub async fn register_bookie(
+        &self,
+        claim: BookieClaim,
+        session: SessionId,
+        patience: Duration,
+    ) -> Result<BookieRecord, MetaError> {
+        let host = &self.shared.host;
+        let deadline = host.clock.now().after(patience);
+        let register = Command::RegisterBookie { claim, session };
+        loop {
+            let error = match self.execute(register.clone()).await {
+                Ok(Reply::Bookie(record)) => return Ok(record),
+                Ok(_) => return Err(MetaError::odd_answer()),
+                Err(error) => error,
+            };
+            match &error {
+                MetaError::Refused(problem) if problem.reason == Reason::ExclusiveHeld => {
+                    tracing::warn!(%problem, "waiting for the bookie's last process to be over");
+                }
+                _ => return Err(error),
+            }
+            if !pause(host, REGISTER_AGAIN, deadline).await {
+                return Err(error);
+            }
+        }
     }
 
     /// Reads the metadata, not older than any change whose success this node knows.

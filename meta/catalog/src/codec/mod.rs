@@ -53,7 +53,8 @@ const fn malformed(what: &'static str) -> DecodeError {
     DecodeError::Malformed { what }
 }
 
-const fn tag(key: &Key) -> u8 {
+/// The first byte of a key: which kind of record it holds.
+pub(crate) const fn tag(key: &Key) -> u8 {
     match key {
         Key::Cluster => 1,
         Key::Counters => 2,

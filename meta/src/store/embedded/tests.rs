@@ -272,6 +272,21 @@ async fn check_all(store: &Embedded, told: &[u64], next: u64) {
     }
 }
 
+/// Ten thousand claims are a few hundred syncs, not ten thousand.
+#[tokio::test]
+async fn writes_at_once_share_their_syncs() {
+    let disk = SimDisk::new(1);
+    let host = node(&disk, 1);
+    let store = open(&host).await;
+    disk.record(true);
+    let writes = (0..1000).map(|number| store.commit(write(&[], &[shard(number)])));
+    let outcomes = futures::future::join_all(writes).await;
+    assert!(outcomes.iter().all(Result::is_ok));
+    let syncs = disk.take_record().into_iter();
+    let syncs = syncs.filter(|op| op.kind == OpKind::Sync).count();
+    assert!(syncs <= 24, "{syncs} syncs");
+}
+
 #[tokio::test]
 async fn stop_finishes_what_was_taken() {
     let host = Host::simulated("meta", 1);
