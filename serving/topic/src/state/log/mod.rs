@@ -44,7 +44,7 @@ pub(crate) struct StateLog {
     flush_at: Option<MonoTime>,
     /// The newest ledger known.
     ledger: Option<LedgerId>,
-    /// The newest ledger that holds a whole snapshot of this owner.
+    /// The ledger in which the newest snapshot of this owner begins.
     snapshot_ledger: Option<LedgerId>,
     /// Bytes of the last snapshot.
     snapshot_bytes: u64,
@@ -213,8 +213,8 @@ impl StateLog {
             return Vec::new();
         }
         let flight = self.flight.take().expect("it was there above");
-        // One that a roll cut in two is no place to begin from: the next write is a snapshot again.
-        if flight.is_snapshot && began_in == position.ledger {
+        // One that a roll cut in two is not whole in the newest ledger: the next write is a snapshot again.
+        if flight.is_snapshot {
             self.snapshot_ledger = Some(began_in);
         }
         flight.waiters
