@@ -309,6 +309,19 @@ impl Node {
         lock(&self.shards).values().cloned().collect()
     }
 
+    /// Tells a shard, or all that are served here, that its record may have changed: it finds out whether another node
+    /// has taken it, and is over then.
+    pub(crate) fn record_changed(&self, shard: Option<ShardId>) {
+        match shard {
+            Some(shard) => {
+                if let Some(handle) = lock(&self.shards).get(&shard) {
+                    handle.record_changed();
+                }
+            }
+            None => self.served().iter().for_each(ShardHandle::record_changed),
+        }
+    }
+
     /// What the client is told when the owner did not answer; the owner is looked up again next time.
     pub(crate) fn upstream_failed(&self, shard: ShardId, status: Status) -> Status {
         let problem = proto::status::from_status(&status);

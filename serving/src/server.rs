@@ -250,10 +250,14 @@ async fn follow(node: Arc<Node>, directory: watch::Sender<Arc<[BookieRecord]>>) 
             event = changes.next() => match event {
                 WatchEvent::Changed(event) => {
                     node.routes.changed(&event.change);
+                    if let Change::Shard(shard) = event.change {
+                        node.record_changed(Some(shard));
+                    }
                     matches!(event.change, Change::Bookie(_) | Change::Session(_))
                 }
                 WatchEvent::Missed => {
                     node.routes.reset();
+                    node.record_changed(None);
                     true
                 }
             },
