@@ -117,7 +117,7 @@ impl Config {
         if self.journal_first_file.get() < least {
             return refuse(
                 "journal_first_file",
-                "must hold the largest entry",
+                "must hold the largest entry and group",
                 &self.journal_first_file,
             );
         }
@@ -158,9 +158,9 @@ impl Config {
         Ok(())
     }
 
-    /// A file header, a frame with the largest entry, and a few empty frames.
+    /// A file header, a frame of the largest group or entry, and a few empty frames.
     fn least_journal_file(&self) -> u64 {
         let entry = u64::try_from(self.entry_max).expect("a usize fits");
-        entry + 6 * 4096
+        entry.max(self.group_max.get()) + 6 * 4096
     }
 }

@@ -198,6 +198,21 @@ fn a_clean_stop_leaves_an_end_frame_and_loses_nothing() {
 }
 
 #[test]
+fn a_stop_finds_a_file_for_its_end_frame_at_any_fill_of_the_journal() {
+    for entries in 0..40 {
+        let mut bookie = open();
+        // The store worker stands still: no file is made ahead.
+        for id in 0..entries {
+            bookie.ask(Ask::Add(add(ledger(1, 0), id, 100, 1)));
+            while bookie.run_one(Worker::Journal) {}
+        }
+        bookie.stop();
+        let report = bookie.open().unwrap();
+        assert!(report.damage.is_empty(), "{report:?}");
+    }
+}
+
+#[test]
 fn an_idle_journal_proves_its_last_frame_within_ten_milliseconds() {
     let mut bookie = open();
     bookie.tick();

@@ -264,7 +264,8 @@ impl Engine {
 
     /// Makes the journal's next file, so that it is there before it is needed.
     fn prepare(&mut self, effects: &mut Vec<Effect>) {
-        if self.upkeep.is_preparing || self.is_stopping || !self.journal.wants_file() {
+        let is_needed = !self.is_stopping || self.journal.is_stalled();
+        if self.upkeep.is_preparing || !is_needed || !self.journal.wants_file() {
             return;
         }
         self.upkeep.is_preparing = true;

@@ -131,9 +131,10 @@ impl JournalCore {
         self.highest_number
     }
 
-    /// Whether a frame waits only because there is no file to go on in.
+    /// Whether there is something to write and nothing on its way. Right after [`Self::start`] gave nothing, that means
+    /// that there is no file to go on in.
     pub(crate) fn is_stalled(&self) -> bool {
-        self.in_flight.is_none() && !self.gathered.is_empty()
+        self.in_flight.is_none() && (!self.gathered.is_empty() || self.wants_end)
     }
 
     /// Puts a record behind what is gathered.
@@ -181,6 +182,10 @@ impl JournalCore {
             self.idle_owed |= self.idle_at.take().is_some();
             return None;
         }
+        assert!(
+            self.current.end + length <= self.current.header.size,
+            "a file holds the largest frame"
+        );
         let records: Vec<Record> = self.gathered.drain(..count).collect();
         let sequence = self.next_sequence;
         let offset = self.current.end;
