@@ -2,7 +2,7 @@
 //!
 //! The shard's task never waits for a stream: it puts what it has to say into the stream's outbox, a flush at a time. An
 //! outbox is bounded by what the client asked for: a receipt for each batch in flight, deliveries within a window of
-//! bytes ([`Window`]), an answer for each ack. A client that asks on and on without reading is cut off.
+//! messages and bytes ([`Window`]), an answer for each ack. A client that asks on and on without reading is cut off.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,10 +14,53 @@ use topic::StreamId;
 use super::Told;
 
 /// Most things that wait for a stream to read them. Legitimate clients stay far below: in flight and unacked are bounded.
-const OUTBOX_MAX: usize = 262_144;
+const OUTBOX_MAX: usize = 65_536;
 
-/// Bytes of deliveries that may wait for one consumer's stream, whatever it has granted.
-const WINDOW_BYTES: i64 = 4 << 20;
+/// What may wait for one consumer's stream in deliveries, whatever it has granted.
+const WINDOW: Credit = Credit {
+    messages: 32_768,
+    bytes: 4 << 20,
+};
+
+/// Messages and bytes: granted, delivered, or waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Credit {
+    pub(super) messages: i64,
+    pub(super) bytes: i64,
+}
+
+impl Credit {
+    /// What a delivery takes; nothing for all else.
+    fn of(told: &Told) -> Self {
+        match told {
+            Told::Delivery(delivery) => Self {
+                messages: i64::from(delivery.count),
+                bytes: i64::try_from(delivery.batch.len()).expect("memory is shorter"),
+            },
+            _ => Self::default(),
+        }
+    }
+
+    /// Whether there is any.
+    pub(super) fn is_some(self) -> bool {
+        self != Self::default()
+    }
+
+    fn each(self, other: Self, join: impl Fn(i64, i64) -> i64) -> Self {
+        Self {
+            messages: join(self.messages, other.messages),
+            bytes: join(self.bytes, other.bytes),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        self.each(other, |a, b| a + b)
+    }
+
+    fn minus(self, other: Self) -> Self {
+        self.each(other, |a, b| a - b)
+    }
+}
 
 /// What the shard's task is rung for without a request: streams that ended or were read, and news of the shard's record.
 #[derive(Debug, Default)]
@@ -69,8 +112,8 @@ struct Outbox {
 #[derive(Debug, Default)]
 struct Inner {
     told: VecDeque<Told>,
-    /// Bytes of deliveries that wait.
-    bytes: i64,
+    /// What of it are deliveries.
+    waiting: Credit,
     /// Nothing is added any more.
     is_ended: bool,
     /// Nobody reads any more.
@@ -95,7 +138,7 @@ impl Inlet {
     pub(super) fn push(&self, told: impl Iterator<Item = Told>) -> bool {
         let mut inner = lock(&self.outbox.inner);
         for one in told {
-            inner.bytes += delivery_bytes(&one);
+            inner.waiting = inner.waiting.plus(Credit::of(&one));
             inner.told.push_back(one);
         }
         let fits = inner.told.len() <= OUTBOX_MAX;
@@ -104,19 +147,28 @@ impl Inlet {
         fits
     }
 
-    /// Passes on to the shard what a consumer has granted, as far as its window is open: the bytes to pass on now. When
-    /// some are held back, the reader nudges the shard's task once it has taken what waits.
-    pub(super) fn pass_on(&self, window: &mut Window) -> i64 {
+    /// Passes on to the shard what a consumer has granted, as far as its window is open: what to pass on now. When some
+    /// is held back, the reader rings for the shard's task once it has taken what waits.
+    pub(super) fn pass_on(&self, window: &mut Window) -> Credit {
         let mut inner = lock(&self.outbox.inner);
-        let room = WINDOW_BYTES - window.passed.max(0) - inner.bytes;
-        let bytes = room.min(window.held).max(0);
+        let taken = window
+            .passed
+            .each(inner.waiting, |passed, waiting| passed.max(0) + waiting);
+        let room = WINDOW.minus(taken);
+        let fitting = room.each(window.held, |room, held| room.min(held).max(0));
         // A little at a time would wake the shard for each delivery.
-        let is_worth_it = bytes == window.held || bytes >= WINDOW_BYTES / 4;
-        let bytes = if is_worth_it { bytes } else { 0 };
-        window.held -= bytes;
-        window.passed += bytes;
-        inner.wants_attention = window.held > 0;
-        bytes
+        let worth = |fitting, held, window| {
+            let is_worth_it = fitting == held || fitting >= window / 4;
+            if is_worth_it { fitting } else { 0 }
+        };
+        let credit = Credit {
+            messages: worth(fitting.messages, window.held.messages, WINDOW.messages),
+            bytes: worth(fitting.bytes, window.held.bytes, WINDOW.bytes),
+        };
+        window.held = window.held.minus(credit);
+        window.passed = window.passed.plus(credit);
+        inner.wants_attention = window.held.is_some();
+        credit
     }
 }
 
@@ -131,35 +183,26 @@ impl Drop for Inlet {
 #[derive(Debug, Default)]
 pub(super) struct Window {
     /// Granted by the client and not passed on to the shard.
-    held: i64,
-    /// Passed on and not delivered yet. Below zero after one message overdrew.
-    passed: i64,
+    held: Credit,
+    /// Passed on and not delivered yet. Bytes are below zero after one message overdrew.
+    passed: Credit,
 }
 
 impl Window {
-    /// Adds a grant of bytes. False when the sum is out of the numbers.
-    pub(super) fn grant(&mut self, bytes: i64) -> bool {
-        match self.held.checked_add(bytes) {
-            Some(sum) => {
-                self.held = sum;
-                true
-            }
-            None => false,
-        }
+    /// Adds a grant, none of it below zero. False when the sum is out of the numbers.
+    pub(super) fn grant(&mut self, credit: Credit) -> bool {
+        let messages = self.held.messages.checked_add(credit.messages);
+        let bytes = self.held.bytes.checked_add(credit.bytes);
+        let (Some(messages), Some(bytes)) = (messages, bytes) else {
+            return false;
+        };
+        self.held = Credit { messages, bytes };
+        true
     }
 
     /// Counts a delivery that is put into the outbox.
     pub(super) fn delivered(&mut self, told: &Told) {
-        self.passed -= delivery_bytes(told);
-    }
-}
-
-fn delivery_bytes(told: &Told) -> i64 {
-    match told {
-        Told::Delivery(delivery) => {
-            i64::try_from(delivery.batch.len()).expect("lengths of memory fit 63 bits")
-        }
-        _ => 0,
+        self.passed = self.passed.minus(Credit::of(told));
     }
 }
 
@@ -219,7 +262,7 @@ impl Outputs {
         let mut inner = lock(&self.outbox.inner);
         match inner.told.pop_front() {
             Some(told) => {
-                inner.bytes -= delivery_bytes(&told);
+                inner.waiting = inner.waiting.minus(Credit::of(&told));
                 Some(Some(told))
             }
             None => inner.is_ended.then_some(None),
@@ -233,7 +276,7 @@ impl Outputs {
             return inner.is_ended.then_some(false);
         }
         into.extend(inner.told.drain(..));
-        inner.bytes = 0;
+        inner.waiting = Credit::default();
         let is_waited_for = std::mem::take(&mut inner.wants_attention);
         drop(inner);
         if is_waited_for {

@@ -6,7 +6,7 @@ use topic::{Receipt, StreamId};
 use types::{Problem, Reason};
 
 use super::core::{Request, Told};
-use super::session::{Inlet, Window};
+use super::session::{Credit, Inlet, Window};
 use crate::budget::BudgetPermit;
 
 /// A batch of a producer, from when it came until its receipt.
@@ -49,10 +49,11 @@ impl Streams {
         let window = match request {
             Request::OpenConsumer(open) => {
                 let mut window = Window::default();
-                let bytes = open.permits.1;
+                let (messages, bytes) = open.permits;
                 // What is below zero is the topic's to refuse.
-                if bytes >= 0 && window.grant(bytes) {
-                    open.permits.1 = inlet.pass_on(&mut window);
+                if messages >= 0 && bytes >= 0 && window.grant(Credit { messages, bytes }) {
+                    let Credit { messages, bytes } = inlet.pass_on(&mut window);
+                    open.permits = (messages, bytes);
                 }
                 Some(window)
             }
@@ -113,28 +114,23 @@ impl Streams {
         else {
             return Some(request); // The topic's to refuse.
         };
-        if !window.grant(bytes) {
-            let text = "permits.bytes: the sum of all grants is above what can be counted";
-            let problem = Problem::new(Reason::BadField, text).with_field("permits.bytes");
+        if !window.grant(Credit { messages, bytes }) {
+            let text = "permits: the sum of all grants is above what can be counted";
+            let problem = Problem::new(Reason::BadField, text).with_field("permits");
             self.tell(id, Told::Refused(problem));
             return None;
         }
-        let bytes = stream.inlet.pass_on(window);
-        (messages > 0 || bytes > 0).then_some(Request::Permits {
-            stream: id,
-            messages,
-            bytes,
-        })
+        self.read(id)
     }
 
     /// What of a consumer's grants to hand to the shard now that it has read.
     pub(super) fn read(&mut self, id: StreamId) -> Option<Request> {
         let stream = self.streams.get_mut(&id)?;
-        let bytes = stream.inlet.pass_on(stream.window.as_mut()?);
-        (bytes > 0).then_some(Request::Permits {
+        let credit = stream.inlet.pass_on(stream.window.as_mut()?);
+        credit.is_some().then_some(Request::Permits {
             stream: id,
-            messages: 0,
-            bytes,
+            messages: credit.messages,
+            bytes: credit.bytes,
         })
     }
 
@@ -244,7 +240,7 @@ mod tests {
         (streams, outputs, bell)
     }
 
-    fn consumer(permits: (i64, i64)) -> (Streams, Outputs, Arc<Bell>, i64) {
+    fn consumer(permits: (i64, i64)) -> (Streams, Outputs, Arc<Bell>, (i64, i64)) {
         let open = OpenConsumer {
             stream: ID,
             subscription: SubscriptionId::new(1),
@@ -258,7 +254,7 @@ mod tests {
         let Request::OpenConsumer(open) = request else {
             panic!("it is still the opening of a consumer");
         };
-        (streams, outputs, bell, open.permits.1)
+        (streams, outputs, bell, open.permits)
     }
 
     fn permits(messages: i64, bytes: i64) -> Request {
@@ -390,8 +386,7 @@ mod tests {
     #[test]
     fn a_client_that_does_not_read_holds_a_few_mebibytes_whatever_it_granted() {
         let (mut streams, mut outputs, bell, first) = consumer((1_000_000, 1 << 40));
-        assert_eq!(first, 4 * MIB);
-        let mut passed = first;
+        assert_eq!(first, (32_768, 4 * MIB));
         let mut requests = Vec::new();
         for _ in 0..4 {
             streams.tell(ID, delivery(1 << 20));
@@ -400,30 +395,40 @@ mod tests {
         assert_eq!(requests, [], "nothing more before it reads");
         assert_eq!(bell.take().read, []);
 
-        let mut told = Vec::new();
-        outputs.try_next(&mut told);
+        outputs.try_next(&mut Vec::new());
         assert_eq!(bell.take().read, [ID], "its reading is told");
-        let more = streams.read(ID);
-        assert_eq!(more, Some(permits(0, 4 * MIB)));
-        passed += 4 * MIB;
-        assert_eq!(passed, 8 * MIB);
+        assert_eq!(streams.read(ID), Some(permits(0, 4 * MIB)));
+    }
+
+    #[test]
+    fn many_small_messages_wait_within_a_window_of_their_own() {
+        let (mut streams, mut outputs, _bell, _) = consumer((1_000_000, 1 << 40));
+        let mut requests = Vec::new();
+        for _ in 0..32_768 {
+            streams.tell(ID, delivery(1));
+        }
+        streams.flush(&mut requests);
+        assert_eq!(requests, []);
+        outputs.try_next(&mut Vec::new());
+        assert_eq!(streams.read(ID), Some(permits(32_768, 0)));
     }
 
     #[test]
     fn what_a_small_grant_allows_is_passed_on_to_the_last_byte() {
         let (mut streams, mut outputs, _bell, first) = consumer((10, 100));
-        assert_eq!(first, 100);
+        assert_eq!(first, (10, 100));
         streams.tell(ID, delivery(100));
         streams.flush(&mut Vec::new());
         outputs.try_next(&mut Vec::new());
         assert_eq!(streams.grant(permits(0, 7)), Some(permits(0, 7)));
         assert_eq!(streams.grant(permits(3, 0)), Some(permits(3, 0)));
+        assert_eq!(streams.grant(permits(0, 0)), None);
     }
 
     #[test]
     fn grants_never_exceed_their_sum_and_what_cannot_be_counted_is_refused() {
         let (mut streams, mut outputs, _bell, first) = consumer((1, i64::MAX));
-        assert_eq!(first, 4 * MIB);
+        assert_eq!(first, (1, 4 * MIB));
         assert_eq!(streams.grant(permits(1, i64::MAX)), None);
         streams.flush(&mut Vec::new());
         let mut told = Vec::new();
