@@ -1,55 +1,82 @@
-//! Connections: which addresses there are, which node owns a topic, one channel for each endpoint.
+//! Connections: which addresses there are, one channel for each, and where to go when a stream ended.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use host::Host;
 use proto::transport::{ChannelOptions, address_of, channel_with};
 use proto::v1 as pb;
-use proto::v1::routing_client::RoutingClient;
 use tonic::transport::Channel;
-use types::{Reason, TopicName};
+use types::{Problem, Reason};
 
 use crate::Error;
 
 /// Most endpoints whose channels are kept.
 const CHANNELS_MAX: usize = 256;
-/// How long a node may take to answer where a topic is. Longer than an opening takes, so that it is not given up early.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
+/// Most addresses that are remembered beside those the user gave.
+const LEARNED_MAX: usize = 64;
+/// How long opening a stream may take: longer than a server waits for a shard to be recovered. A node that is gone is
+/// noticed far earlier, by the connection.
+pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a single call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long calls are repeated.
+const CALL_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Shared by everything that one client makes.
+pub(crate) type Shared = Arc<Connections>;
 
 /// What all parts of a client share.
 #[derive(Debug)]
 pub(crate) struct Connections {
     pub(crate) host: Host,
-    /// The addresses the user gave.
-    seeds: Vec<String>,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     channels: BTreeMap<String, Channel>,
-    /// Which seed is asked next.
+    /// The addresses the user gave, then those of other nodes that were heard of.
+    addresses: Vec<String>,
+    /// How many the user gave.
+    given: usize,
+    /// Which of them is asked next.
     turn: usize,
 }
 
 impl Connections {
-    pub(crate) fn new(host: Host, seeds: Vec<String>) -> Result<Self, Error> {
-        if seeds.is_empty() {
-            return Err(Error::new(Reason::BadField, "no address of a serving node was given"));
+    pub(crate) fn new(host: Host, addresses: Vec<String>) -> Result<Self, Error> {
+        if addresses.is_empty() {
+            let message = "no address of a serving node was given, such as http://127.0.0.1:7450";
+            return Err(Error::new(Reason::BadField, message));
         }
-        for seed in &seeds {
-            address_of(seed)?;
+        for address in &addresses {
+            address_of(address)?;
         }
-        Ok(Self { host, seeds, state: Mutex::default() })
+        let given = addresses.len();
+        let state = State {
+            channels: BTreeMap::new(),
+            addresses,
+            given,
+            turn: 0,
+        };
+        Ok(Self {
+            host,
+            state: Mutex::new(state),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is valid after each statement.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A channel to an endpoint, connected when it is used and again when it broke.
     pub(crate) fn channel(&self, endpoint: &str) -> Result<Channel, Error> {
         let address = address_of(endpoint)?;
-        // The state is valid after each statement.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         if let Some(channel) = state.channels.get(endpoint) {
             return Ok(channel.clone());
         }
@@ -57,7 +84,7 @@ impl Connections {
             state.channels.clear();
         }
         let options = ChannelOptions {
-            connect_timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(1),
             keepalive_interval: Duration::from_secs(2),
             keepalive_timeout: Duration::from_secs(3),
             ..ChannelOptions::default()
@@ -67,49 +94,159 @@ impl Connections {
         Ok(channel)
     }
 
-    /// A channel to one of the user's addresses: the one that answered last, until [`Connections::next_seed`].
+    /// A channel to some node: the one that answered last, until [`Connections::next`].
     pub(crate) fn any(&self) -> Result<Channel, Error> {
-        let seed = {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            self.seeds[state.turn % self.seeds.len()].clone()
+        let address = {
+            let state = self.lock();
+            state.addresses[state.turn].clone()
         };
-        self.channel(&seed)
+        self.channel(&address)
     }
 
-    /// Asks another of the user's addresses from now on.
-    pub(crate) fn next_seed(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.turn = (state.turn + 1) % self.seeds.len();
+    /// Asks another node from now on.
+    pub(crate) fn next(&self) {
+        let mut state = self.lock();
+        state.turn = (state.turn + 1) % state.addresses.len();
     }
 
-    /// The endpoint of the topic's owner, asked of each of the user's addresses until one answers.
-    pub(crate) async fn owner(&self, topic: &TopicName) -> Result<String, Error> {
-        let mut last = None;
-        for _ in 0..self.seeds.len() {
-            let request = pb::LookupTopicRequest { topic: topic.to_string() };
-            let mut client = RoutingClient::new(self.any()?);
-            let answer = self.host.clock.timeout(LOOKUP_TIMEOUT, client.lookup_topic(request)).await;
+    /// Remembers another node, to be asked when those the user named are gone.
+    fn learn(&self, endpoint: &str) {
+        let mut state = self.lock();
+        if state.addresses.len() < state.given + LEARNED_MAX
+            && !state.addresses.iter().any(|known| known == endpoint)
+        {
+            state.addresses.push(endpoint.to_owned());
+        }
+    }
+
+    /// How many nodes are known.
+    fn known(&self) -> usize {
+        self.lock().addresses.len()
+    }
+
+    /// The addresses the user gave, for messages.
+    pub(crate) fn given(&self) -> String {
+        let state = self.lock();
+        state.addresses[..state.given].join(",")
+    }
+
+    /// Makes a call at some node, and at others while that may help. `repeatable`: also when it is not known whether an
+    /// earlier try had its effect.
+    pub(crate) async fn call<T, F, Fut>(&self, repeatable: bool, call: F) -> Result<T, Error>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let begun = self.host.clock.now();
+        let mut backoff = Backoff::new();
+        let mut tried = 0;
+        loop {
+            let answer = self
+                .host
+                .clock
+                .timeout(CALL_TIMEOUT, call(self.any()?))
+                .await;
             let error = match answer {
-                Ok(Ok(route)) => match route.into_inner().shards.into_iter().next() {
-                    Some(shard) => return Ok(shard.endpoint),
-                    None => Error::new(Reason::Internal, "the topic has no shard"),
-                },
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
                 Ok(Err(status)) => Error::from(status),
-                Err(_) => Error::new(Reason::Unreachable, "no answer to the lookup of the topic"),
+                Err(_) => Error::new(Reason::OutcomeUnknown, "the server did not answer in time"),
             };
-            if !is_elsewhere(&error) {
+            let may_repeat = is_elsewhere(&error) && (repeatable || !error.is_outcome_unknown());
+            if !may_repeat || self.host.clock.now().since(begun) > CALL_PATIENCE {
                 return Err(error);
             }
-            self.next_seed();
-            last = Some(error);
+            self.next();
+            tried += 1;
+            if tried % self.known() == 0 {
+                self.host.clock.sleep(backoff.wait(&self.host.rng)).await;
+            }
         }
-        Err(last.unwrap_or_else(|| Error::new(Reason::Unreachable, "no address answered")))
     }
 }
 
-/// Whether another node may know better.
+/// Whether another node, or the same one later, may do better. Words that nodes use among themselves count too: they say
+/// that an owner changed.
 pub(crate) fn is_elsewhere(error: &Error) -> bool {
-    error.is_retryable() || error.is_outcome_unknown()
+    let is_internal = matches!(
+        error.reason(),
+        Reason::SessionUnknown
+            | Reason::EpochMismatch
+            | Reason::OwnerAlive
+            | Reason::VersionMismatch
+    );
+    error.is_retryable() || error.is_outcome_unknown() || is_internal
+}
+
+/// Where the next stream goes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Target {
+    /// The endpoint that a redirect named; else any node.
+    redirect: Option<String>,
+    /// Redirects in a row.
+    hops: u32,
+}
+
+impl Target {
+    pub(crate) fn channel(&self, shared: &Connections) -> Result<Channel, Error> {
+        match &self.redirect {
+            Some(endpoint) => shared.channel(endpoint),
+            None => shared.any(),
+        }
+    }
+
+    /// A stream did something useful.
+    pub(crate) const fn worked(&mut self) {
+        self.hops = 0;
+    }
+
+    /// A stream ended, or could not be opened. True: wait a little before the next. The first redirect is followed at
+    /// once; of nodes that send each other's clients around, one is behind and needs a moment.
+    pub(crate) fn failed(&mut self, shared: &Connections, error: &Error) -> bool {
+        let owner = error.problem().metadata.get(OWNER);
+        let owner = owner.filter(|_| error.reason() == Reason::NotOwner);
+        match owner {
+            Some(endpoint) if address_of(endpoint).is_ok() => {
+                shared.learn(endpoint);
+                self.redirect = Some(endpoint.clone());
+                self.hops = self.hops.saturating_add(1);
+                self.hops > 1
+            }
+            _ => {
+                // Whoever named the owner is behind, or the owner is gone: ask somebody else.
+                shared.next();
+                self.redirect = None;
+                true
+            }
+        }
+    }
+}
+
+/// The metadata of `NOT_OWNER` that names the owner's endpoint.
+const OWNER: &str = "owner_endpoint";
+
+/// A redirect as an error that [`Target::failed`] understands.
+pub(crate) fn moved(redirect: &pb::Redirect) -> Error {
+    Problem::new(Reason::NotOwner, "another node serves the topic")
+        .with(OWNER, &redirect.endpoint)
+        .into()
+}
+
+/// The connection ended without a word.
+pub(crate) fn lost() -> Error {
+    Error::new(Reason::Unreachable, "the connection to the server was lost")
+}
+
+/// The server said something that the protocol does not allow.
+pub(crate) fn odd(what: &str) -> Error {
+    Error::new(
+        Reason::Internal,
+        format!("the server broke the protocol: {what}"),
+    )
+}
+
+/// What a stream says without ending.
+pub(crate) fn stream_error(error: pb::StreamError) -> Error {
+    Error::from(proto::status::from_rpc(&error.status.unwrap_or_default()))
 }
 
 /// The waits between tries: doubling, up to a limit, each between half and all of its length.
@@ -140,6 +277,3 @@ impl Backoff {
         half + Duration::from_nanos(rng.below(nanos))
     }
 }
-
-/// Shared by everything that one client makes.
-pub(crate) type Shared = Arc<Connections>;

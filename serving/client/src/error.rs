@@ -11,7 +11,9 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { problem: Problem::new(reason, message) }
+        Self {
+            problem: Problem::new(reason, message),
+        }
     }
 
     /// The stable word, as the server sends it.
@@ -31,7 +33,10 @@ impl Error {
 
     /// Whether the same call may work later, and repeating it does no harm.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Retry | ErrorKind::Moved | ErrorKind::Busy | ErrorKind::Stopping)
+        matches!(
+            self.kind(),
+            ErrorKind::Retry | ErrorKind::Moved | ErrorKind::Busy | ErrorKind::Stopping
+        )
     }
 
     /// Whether it is not known if the call had its effect.
@@ -48,6 +53,8 @@ impl From<Problem> for Error {
 
 impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
-        Self { problem: proto::status::from_status(&status) }
+        Self {
+            problem: proto::status::from_status(&status),
+        }
     }
 }

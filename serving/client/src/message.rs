@@ -24,7 +24,10 @@ pub struct Message {
 impl Message {
     /// A message of this payload and nothing else.
     pub fn new(payload: impl Into<Bytes>) -> Self {
-        Self { payload: payload.into(), ..Self::default() }
+        Self {
+            payload: payload.into(),
+            ..Self::default()
+        }
     }
 
     /// The same with an ordering key.
@@ -51,14 +54,30 @@ impl Message {
         }
     }
 
-    /// Bytes it takes in a batch.
+    /// Bytes of its encoding: what the server's limit is about.
     pub(crate) fn encoded_len(&self) -> usize {
+        self.parts().message_len()
+    }
+
+    /// Bytes it takes in a batch.
+    pub(crate) fn record_len(&self) -> usize {
         self.parts().record_len()
     }
 
     /// Appends it to an encoded batch.
     pub(crate) fn append_to(&self, batch: &mut BytesMut) {
         self.parts().append_to(batch);
+    }
+
+    /// Reads it as it came from the server.
+    pub(crate) fn from_wire(wire: proto::v1::Message) -> Self {
+        Self {
+            payload: wire.payload,
+            ordering_key: wire.ordering_key,
+            attributes: wire.attributes,
+            event_time: wire.event_time.as_ref().and_then(proto::time::from_wire),
+            content_type: wire.content_type,
+        }
     }
 }
 

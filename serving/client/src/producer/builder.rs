@@ -93,7 +93,13 @@ impl ProducerBuilder {
             in_flight: self.in_flight,
         };
         let memory = self.memory.as_usize();
-        let inner = Arc::new(Inner::new(Arc::clone(&self.shared), topic, name, limits, memory));
+        let inner = Arc::new(Inner::new(
+            Arc::clone(&self.shared),
+            topic,
+            name,
+            limits,
+            memory,
+        ));
         let (ready, opened) = oneshot::channel();
         let task = Task::new(Arc::clone(&inner), self.timeout);
         self.shared.host.tasks.spawn("producer", task.run(ready));
@@ -103,9 +109,14 @@ impl ProducerBuilder {
     }
 
     fn names(&self) -> Result<(TopicName, ProducerName), Error> {
-        let topic = self.topic.parse().map_err(|error| Problem::bad_field("topic", error))?;
+        let topic = self
+            .topic
+            .parse()
+            .map_err(|error| Problem::bad_field("topic", error))?;
         let name = match &self.name {
-            Some(name) => name.parse().map_err(|error| Problem::bad_field("name", error))?,
+            Some(name) => name
+                .parse()
+                .map_err(|error| Problem::bad_field("name", error))?,
             None => format!("auto-{:032x}", self.shared.host.rng.u128())
                 .parse()
                 .expect("hexadecimal digits make a name"),
@@ -115,8 +126,18 @@ impl ProducerBuilder {
 
     fn check(&self) -> Result<(), Error> {
         let bounds = [
-            ("memory", self.memory, ByteSize::kib(64), ByteSize::new(u64::from(u32::MAX))),
-            ("batch_bytes", self.batch_bytes, ByteSize::new(1), ByteSize::mib(4)),
+            (
+                "memory",
+                self.memory,
+                ByteSize::kib(64),
+                ByteSize::new(u64::from(u32::MAX)),
+            ),
+            (
+                "batch_bytes",
+                self.batch_bytes,
+                ByteSize::new(1),
+                ByteSize::mib(4),
+            ),
         ];
         for (field, value, least, most) in bounds {
             if value < least || value > most {

@@ -65,7 +65,9 @@ impl Drop for Handle {
 
 impl Producer {
     fn new(inner: Arc<Inner>, message_max: usize) -> Self {
-        Self { handle: Arc::new(Handle { inner, message_max }) }
+        Self {
+            handle: Arc::new(Handle { inner, message_max }),
+        }
     }
 
     fn inner(&self) -> &Inner {
@@ -177,7 +179,12 @@ impl Producer {
             // Time without work is no lack of progress.
             state.progress = inner.shared.host.clock.now();
         }
-        let waiting = Waiting { answer, count, cost };
+        state.promised += 1;
+        let waiting = Waiting {
+            answer,
+            count,
+            cost,
+        };
         state.core.add(bytes, count, waiting, |batch| {
             for message in messages {
                 message.append_to(batch);
@@ -206,14 +213,17 @@ impl Producer {
             if let Some(over) = &state.over {
                 return Err(over.clone());
             }
-            if state.core.is_idle() {
+            if state.settled == state.promised {
                 return Ok(());
             }
             let (done, flushed) = oneshot::channel();
-            state.flushes.push(done);
+            let promised = state.promised;
+            state.flushes.push_back((promised, done));
             flushed
         };
-        flushed.await.unwrap_or_else(|_| Err(self.inner().why_over()))
+        flushed
+            .await
+            .unwrap_or_else(|_| Err(self.inner().why_over()))
     }
 
     /// Waits until everything that was sent has its receipt, and ends the producer once its clones are dropped too.
@@ -242,14 +252,16 @@ impl Producer {
             let len = message.encoded_len();
             if len > self.handle.message_max {
                 let most = self.handle.message_max;
-                let text = format!("the message has {len} bytes encoded, the server takes at most {most}");
+                let text =
+                    format!("the message has {len} bytes encoded, the server takes at most {most}");
                 return Err(Error::new(Reason::MessageTooLarge, text));
             }
             bytes += message.record_len();
         }
         let is_too_much = bytes > TOGETHER_BYTES || messages.len() > TOGETHER_MAX;
         if messages.len() > 1 && is_too_much {
-            let text = "at most 10000 messages of together 4 MiB are sent together; send them in parts";
+            let text =
+                "at most 10000 messages of together 4 MiB are sent together; send them in parts";
             return Err(Error::new(Reason::MessageTooLarge, text));
         }
         if messages.is_empty() {

@@ -41,7 +41,11 @@ impl Receipt {
         answer: oneshot::Receiver<Result<Stored, Error>>,
         ignored: Arc<AtomicU64>,
     ) -> Self {
-        Self { answer, ignored, is_settled: false }
+        Self {
+            answer,
+            ignored,
+            is_settled: false,
+        }
     }
 
     /// Gives up knowing whether the messages were stored, on purpose: neither counted nor logged.

@@ -1,5 +1,6 @@
 //! What a producer's handles and its task share.
 
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,8 +25,11 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) core: Core<Waiting>,
-    /// Who waits for everything to be settled.
-    pub(super) flushes: Vec<oneshot::Sender<Result<(), Error>>>,
+    /// How many receipts were given out, and how many of them are settled: they are in order.
+    pub(super) promised: u64,
+    pub(super) settled: u64,
+    /// Who waits for so many receipts to be settled, in order.
+    pub(super) flushes: VecDeque<(u64, oneshot::Sender<Result<(), Error>>)>,
     /// Why the producer is over.
     pub(super) over: Option<Error>,
     /// The last handle was dropped.
@@ -59,7 +63,9 @@ impl Inner {
     ) -> Self {
         let state = State {
             core: Core::new(limits),
-            flushes: Vec::new(),
+            promised: 0,
+            settled: 0,
+            flushes: VecDeque::new(),
             over: None,
             is_closing: false,
             progress: shared.host.clock.now(),
@@ -89,11 +95,19 @@ impl Inner {
 
     /// Tells waiters what became of their messages, and gives their memory back.
     pub(super) fn settle(&self, settled: Vec<Settled<Waiting>>) {
+        let count = settled.len() as u64;
         let mut freed = 0;
-        for Settled { waiter, messages, outcome } in settled {
+        for Settled {
+            waiter,
+            messages,
+            outcome,
+        } in settled
+        {
             freed += waiter.cost as usize;
             let answer = outcome.map_err(Error::from).map(|place: Place| Stored {
-                first_offset: place.first_offset.map(|first| first + u64::from(messages.start)),
+                first_offset: place
+                    .first_offset
+                    .map(|first| first + u64::from(messages.start)),
                 count: waiter.count,
                 duplicate: place.duplicate,
             });
@@ -101,6 +115,17 @@ impl Inner {
             let _ = waiter.answer.send(answer);
         }
         self.room.add_permits(freed);
+        let mut state = self.lock();
+        state.settled += count;
+        while state
+            .flushes
+            .front()
+            .is_some_and(|(promised, _)| *promised <= state.settled)
+        {
+            if let Some((_, done)) = state.flushes.pop_front() {
+                let _ = done.send(Ok(()));
+            }
+        }
     }
 
     /// Ends the producer: tells everybody who waits, now and later, why.
@@ -113,7 +138,7 @@ impl Inner {
             std::mem::take(&mut state.flushes)
         };
         self.settle(settled);
-        for done in flushes {
+        for (_, done) in flushes {
             let _ = done.send(Err(error.clone()));
         }
         self.room.close();

@@ -1,11 +1,11 @@
 //! The producer's task: finds the owner, keeps a stream open, and moves bytes between the machine and the stream.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
+use host::Clock;
 use pb::publish_stream_request::Frame as Up;
 use pb::publish_stream_response::Frame as Down;
 use pb::publisher_client::PublisherClient;
@@ -13,7 +13,7 @@ use proto::raw::v1 as pb;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use types::{MonoTime, Problem, Reason, SequenceId, crc32c};
+use types::{MonoTime, Reason, SequenceId, crc32c};
 
 use super::core::{After, Credits, Heard, Outgoing, Place};
 use super::state::Inner;
@@ -22,6 +22,8 @@ use crate::connect::{Backoff, OPEN_TIMEOUT, Target, is_elsewhere, lost, moved, o
 
 /// Frames on their way to the transport.
 const FRAMES_AHEAD: usize = 2;
+/// How long the reason of a stream's end is waited for.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 pub(super) struct Task {
     inner: Arc<Inner>,
@@ -52,7 +54,12 @@ type Ready = oneshot::Sender<Result<usize, Error>>;
 
 impl Task {
     pub(super) fn new(inner: Arc<Inner>, timeout: Duration) -> Self {
-        Self { inner, timeout, target: Target::default(), was_open: false }
+        Self {
+            inner,
+            timeout,
+            target: Target::default(),
+            was_open: false,
+        }
     }
 
     /// Runs until the handles are dropped and nothing waits, or nothing helps. `ready` hears of the first opening.
@@ -119,8 +126,7 @@ impl Task {
         let opening = self.open(target);
         tokio::pin!(opening);
         loop {
-            let state = self.is_done();
-            if state {
+            if self.is_done() {
                 return None;
             }
             let given_up = async {
@@ -153,8 +159,17 @@ impl Task {
 
     async fn open(&self, target: Target) -> Result<Open, Error> {
         let clock = &self.inner.shared.host.clock;
-        let late = |_| Error::new(Reason::Unreachable, "no answer to the opening of the producer");
-        clock.timeout(OPEN_TIMEOUT, self.open_at(target)).await.map_err(late).flatten()
+        let late = |_| {
+            Error::new(
+                Reason::Unreachable,
+                "no answer to the opening of the producer",
+            )
+        };
+        clock
+            .timeout(OPEN_TIMEOUT, self.open_at(target))
+            .await
+            .map_err(late)
+            .flatten()
     }
 
     async fn open_at(&self, target: Target) -> Result<Open, Error> {
@@ -167,15 +182,24 @@ impl Task {
             understands_redirect: true,
             resume: self.was_open,
         };
-        let first = pb::PublishStreamRequest { frame: Some(Up::Open(open)) };
+        let first = pb::PublishStreamRequest {
+            frame: Some(Up::Open(open)),
+        };
         frames.send(first).await.map_err(|_| lost())?;
         let mut client = PublisherClient::new(target.channel(shared)?)
             .max_decoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX)
             .max_encoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX);
-        let mut answers = client.publish_stream(ReceiverStream::new(outgoing)).await?.into_inner();
+        let mut answers = client
+            .publish_stream(ReceiverStream::new(outgoing))
+            .await?
+            .into_inner();
         let answer = answers.next().await.ok_or_else(lost)??;
         match answer.frame {
-            Some(Down::Ready(ready)) => Ok(Open { frames, answers, ready }),
+            Some(Down::Ready(ready)) => Ok(Open {
+                frames,
+                answers,
+                ready,
+            }),
             Some(Down::Redirect(redirect)) => Err(moved(&redirect)),
             Some(Down::Error(error)) => Err(stream_error(error)),
             Some(Down::Receipts(_)) | None => Err(odd("the first frame is no answer to `open`")),
@@ -184,10 +208,13 @@ impl Task {
 
     /// A stream was opened: tells the machine, and whoever waits for the first one. False when nobody does any more.
     fn begin(&self, open: &Open, ready: &mut Option<Ready>) -> Result<bool, Error> {
-        let credits = open.ready.credits.map_or(Credits::UNLIMITED, |credits| Credits {
-            messages: u64::try_from(credits.messages).unwrap_or(0),
-            bytes: usize::try_from(credits.bytes).unwrap_or(0),
-        });
+        let credits = open
+            .ready
+            .credits
+            .map_or(Credits::UNLIMITED, |credits| Credits {
+                messages: u64::try_from(credits.messages).unwrap_or(0),
+                bytes: usize::try_from(credits.bytes).unwrap_or(0),
+            });
         let last = open.ready.last_sequence_id;
         {
             let mut state = self.inner.lock();
@@ -196,9 +223,18 @@ impl Task {
             }
             state.core.opened(last, credits)?;
         }
-        let Some(ready) = ready.take() else { return Ok(true) };
-        let most = open.ready.limits.map_or(0, |limits| limits.message_bytes_max);
-        let most = if most == 0 { usize::MAX } else { usize::try_from(most).unwrap_or(usize::MAX) };
+        let Some(ready) = ready.take() else {
+            return Ok(true);
+        };
+        let most = open
+            .ready
+            .limits
+            .map_or(0, |limits| limits.message_bytes_max);
+        let most = if most == 0 {
+            usize::MAX
+        } else {
+            usize::try_from(most).unwrap_or(usize::MAX)
+        };
         Ok(ready.send(Ok(most)).is_ok())
     }
 
@@ -206,13 +242,20 @@ impl Task {
     async fn serve(&mut self, open: Open) -> End {
         let inner = Arc::clone(&self.inner);
         let clock = &inner.shared.host.clock;
-        let Open { frames, mut answers, .. } = open;
+        let Open {
+            frames,
+            mut answers,
+            ..
+        } = open;
         let mut resume_at: Option<MonoTime> = None;
         let mut backoff = Backoff::new();
         loop {
-            let can_take = match self.look() {
-                Look::Done => return End::Done,
-                Look::CanTake(can_take) => can_take,
+            let can_take = {
+                let state = inner.lock();
+                if state.is_closing && state.core.is_idle() {
+                    return End::Done;
+                }
+                state.core.can_take()
             };
             tokio::select! {
                 biased; // Receipts first, so that memory is freed; then what waits; then news.
@@ -223,10 +266,14 @@ impl Task {
                         Some(Ok(answer)) => self.hear(answer),
                     };
                     match after {
-                        Ok(false) => backoff.reset(),
-                        Ok(true) => {
-                            let wait = backoff.wait(&inner.shared.host.rng);
-                            resume_at = Some(clock.now().after(wait));
+                        Ok(Told { hold, has_settled }) => {
+                            if has_settled {
+                                backoff.reset();
+                            }
+                            if hold {
+                                let wait = backoff.wait(&inner.shared.host.rng);
+                                resume_at = Some(clock.now().after(wait));
+                            }
                         }
                         Err(end) => return end,
                     }
@@ -236,7 +283,9 @@ impl Task {
                     inner.lock().core.resume();
                 }
                 permit = frames.reserve(), if can_take => {
-                    let Ok(permit) = permit else { return End::Broke(last_word(&mut answers).await) };
+                    let Ok(permit) = permit else {
+                        return End::Broke(last_word(clock, &mut answers).await);
+                    };
                     let taken = inner.lock().core.take();
                     if let Some(out) = taken {
                         permit.send(batch(out));
@@ -247,29 +296,15 @@ impl Task {
         }
     }
 
-    fn look(&self) -> Look {
-        let mut state = self.inner.lock();
-        if state.core.is_idle() {
-            let flushes = std::mem::take(&mut state.flushes);
-            let is_closing = state.is_closing;
-            drop(state);
-            for done in flushes {
-                let _ = done.send(Ok(()));
-            }
-            return if is_closing { Look::Done } else { Look::CanTake(false) };
-        }
-        Look::CanTake(state.core.can_take())
-    }
-
-    /// Takes a frame in. True: hold on for a moment before sending again.
-    fn hear(&mut self, answer: pb::PublishStreamResponse) -> Result<bool, End> {
+    /// Takes a frame in.
+    fn hear(&mut self, answer: pb::PublishStreamResponse) -> Result<Told, End> {
         let receipts = match answer.frame {
             Some(Down::Receipts(receipts)) => receipts,
             Some(Down::Redirect(redirect)) => return Err(End::Broke(moved(&redirect))),
             // It names no batch, so nothing can be settled by it; a new stream tells what is stored.
             Some(Down::Error(error)) => return Err(End::Broke(stream_error(error))),
             // A kind of frame that this version does not know, or a second `ready`.
-            Some(Down::Ready(_)) | None => return Ok(false),
+            Some(Down::Ready(_)) | None => return Ok(Told::default()),
         };
         let now = self.inner.shared.host.clock.now();
         let mut settled = Vec::new();
@@ -292,33 +327,45 @@ impl Task {
             }
             now.since(state.progress) > self.timeout
         };
+        let has_settled = !settled.is_empty();
         self.inner.settle(settled);
         self.target.worked();
         match over {
             Some(error) => Err(End::Over(error)),
             None if hold && is_late => {
-                let message = "the server refused for too long; look at `ledgerline cluster status`";
+                let message =
+                    "the server refused for too long; look at `ledgerline cluster status`";
                 Err(End::Over(Error::new(Reason::Overloaded, message)))
             }
-            None => Ok(hold),
+            None => Ok(Told { hold, has_settled }),
         }
     }
 }
 
-enum Look {
-    Done,
-    CanTake(bool),
+/// What a frame said.
+#[derive(Debug, Default)]
+struct Told {
+    /// Hold on for a moment before sending again.
+    hold: bool,
+    has_settled: bool,
 }
 
-/// The stream takes no more frames: its end says why.
-async fn last_word(answers: &mut Streaming<pb::PublishStreamResponse>) -> Error {
-    loop {
-        match answers.next().await {
-            None => return lost(),
-            Some(Err(status)) => return Error::from(status),
-            Some(Ok(_)) => {}
+/// The stream takes no more frames: its end says why. It must be heard: after `PRODUCER_FENCED`, opening another
+/// stream would shut the rightful producer out. What receipts still come is told again on the next stream.
+async fn last_word(clock: &Clock, answers: &mut Streaming<pb::PublishStreamResponse>) -> Error {
+    let end = async {
+        loop {
+            match answers.next().await {
+                None => return lost(),
+                Some(Err(status)) => return Error::from(status),
+                Some(Ok(_)) => {}
+            }
         }
-    }
+    };
+    clock
+        .timeout(LAST_WORD, end)
+        .await
+        .unwrap_or_else(|_| lost())
 }
 
 fn batch(out: Outgoing) -> pb::PublishStreamRequest {
@@ -334,5 +381,9 @@ fn heard(receipt: pb::Receipt) -> Heard {
             duplicate: receipt.duplicate,
         }),
     };
-    Heard { first_sequence: receipt.first_sequence_id, count: receipt.count, outcome }
+    Heard {
+        first_sequence: receipt.first_sequence_id,
+        count: receipt.count,
+        outcome,
+    }
 }

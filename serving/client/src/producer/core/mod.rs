@@ -29,7 +29,10 @@ pub(super) struct Credits {
 }
 
 impl Credits {
-    pub(super) const UNLIMITED: Self = Self { messages: u64::MAX, bytes: usize::MAX };
+    pub(super) const UNLIMITED: Self = Self {
+        messages: u64::MAX,
+        bytes: usize::MAX,
+    };
 }
 
 /// A batch, numbered or not. `W` stands for a caller that waits; the machine only hands it back.
@@ -131,7 +134,7 @@ pub(super) struct Core<W> {
 }
 
 impl<W> Core<W> {
-    pub(super) const fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
             credits: Credits::UNLIMITED,
@@ -196,10 +199,8 @@ impl<W> Core<W> {
             (again.count, again.body.len())
         } else if let Some(ready) = self.ready.front() {
             (ready.count, ready.body.len())
-        } else if self.gathered > 0 && self.out_batches == 0 {
-            return true;
         } else {
-            return false;
+            return self.gathered > 0 && self.out_batches == 0;
         };
         self.out_batches == 0
             || (self.out_messages + u64::from(count) <= self.credits.messages
@@ -219,7 +220,11 @@ impl<W> Core<W> {
             let batch = self.ready.pop_front()?;
             let first = self.next;
             self.next += u64::from(batch.count);
-            self.sent.push_back(Sent { first, batch, is_out: false });
+            self.sent.push_back(Sent {
+                first,
+                batch,
+                is_out: false,
+            });
         }
         // What is on the stream is a prefix of what was sent, so that receipts come for its first.
         let sent = &mut self.sent[self.out_batches];
@@ -227,7 +232,10 @@ impl<W> Core<W> {
         self.out_batches += 1;
         self.out_messages += u64::from(sent.batch.count);
         self.out_bytes += sent.batch.body.len();
-        Some(Outgoing { first_sequence: sent.first, body: sent.batch.body.clone() })
+        Some(Outgoing {
+            first_sequence: sent.first,
+            body: sent.batch.body.clone(),
+        })
     }
 
     /// A stream is open. `last_stored` is the last number that the server has of this producer: numbering goes on after
@@ -258,11 +266,13 @@ impl<W> Core<W> {
                 "the server has this producer's messages up to {}, but it confirmed them up to {confirmed_end}",
                 self.stored_end
             );
-            return Err(Problem::new(Reason::SequenceOutOfOrder, message)
-                .with("expected", self.stored_end));
+            return Err(
+                Problem::new(Reason::SequenceOutOfOrder, message).with("expected", self.stored_end)
+            );
         }
         if self.stored_end > self.next {
-            let message = "another producer of the same name has published since; give each its own name";
+            let message =
+                "another producer of the same name has published since; give each its own name";
             return Err(Problem::new(Reason::ProducerFenced, message));
         }
         Ok(())
@@ -276,7 +286,11 @@ impl<W> Core<W> {
 
     /// A receipt came, for the oldest batches on the stream. What is settled goes to `settled`.
     pub(super) fn heard(&mut self, receipt: Heard, settled: &mut Vec<Settled<W>>) -> After {
-        let Heard { mut first_sequence, count, mut outcome } = receipt;
+        let Heard {
+            mut first_sequence,
+            count,
+            mut outcome,
+        } = receipt;
         let end = first_sequence.saturating_add(u64::from(count));
         loop {
             let index = self.sent.iter().position(|sent| sent.is_out);
@@ -303,7 +317,11 @@ impl<W> Core<W> {
             if first_sequence >= end || matches!(after, After::Over(_)) {
                 return after;
             }
-            if let Ok(Place { first_offset: Some(first), .. }) = &mut outcome {
+            if let Ok(Place {
+                first_offset: Some(first),
+                ..
+            }) = &mut outcome
+            {
                 *first += length;
             }
         }
@@ -325,17 +343,19 @@ impl<W> Core<W> {
         }
     }
 
-    fn refused(
-        &mut self,
-        index: usize,
-        problem: Problem,
-        settled: &mut Vec<Settled<W>>,
-    ) -> After {
+    fn refused(&mut self, index: usize, problem: Problem, settled: &mut Vec<Settled<W>>) -> After {
         let is_first = index == 0 && !self.is_held;
         if is_first && !is_passing(&problem) && self.sent[index].next() <= self.stored_end {
             // A repeat of what the server has: refusing it now does not undo that.
             let sent = self.off_stream(index);
-            settle(sent.batch, &Ok(Place { first_offset: None, duplicate: true }), settled);
+            settle(
+                sent.batch,
+                &Ok(Place {
+                    first_offset: None,
+                    duplicate: true,
+                }),
+                settled,
+            );
             return After::GoOn;
         }
         if is_first && problem.reason == Reason::SequenceOutOfOrder {
@@ -367,7 +387,9 @@ impl<W> Core<W> {
     /// Gives what is behind a batch that was refused for good its numbers, while nothing is on the stream. None of it can
     /// have been stored, whether its own refusal came or was lost with the stream: it left a gap in the sequence.
     fn renumber(&mut self) {
-        let Some(mut next) = self.renumber_from.take() else { return };
+        let Some(mut next) = self.renumber_from.take() else {
+            return;
+        };
         for sent in &mut self.sent {
             sent.first = next;
             next = sent.next();
@@ -402,7 +424,11 @@ fn settle<W>(batch: Batch<W>, outcome: &Result<Place, Problem>, settled: &mut Ve
     for (waiter, count) in batch.waiters {
         let messages = start..start + count;
         start = messages.end;
-        settled.push(Settled { waiter, messages, outcome: outcome.clone() });
+        settled.push(Settled {
+            waiter,
+            messages,
+            outcome: outcome.clone(),
+        });
     }
 }
 
@@ -412,7 +438,10 @@ fn is_passing(problem: &Problem) -> bool {
 }
 
 fn odd(what: &str) -> Problem {
-    Problem::new(Reason::Internal, format!("the server broke the protocol: {what}"))
+    Problem::new(
+        Reason::Internal,
+        format!("the server broke the protocol: {what}"),
+    )
 }
 
 #[cfg(test)]

@@ -2,23 +2,42 @@
 
 use super::*;
 
-const LIMITS: Limits = Limits { batch_bytes: 10, batch_messages: 100, in_flight: 3 };
+const LIMITS: Limits = Limits {
+    batch_bytes: 10,
+    batch_messages: 100,
+    in_flight: 3,
+};
 
 fn add(core: &mut Core<u64>, encoded: &[u8], count: u32, waiter: u64) {
-    core.add(encoded.len(), count, waiter, |batch| batch.extend_from_slice(encoded));
+    core.add(encoded.len(), count, waiter, |batch| {
+        batch.extend_from_slice(encoded)
+    });
 }
 
 fn sent(core: &mut Core<u64>) -> Vec<(u64, usize)> {
-    std::iter::from_fn(|| core.take()).map(|out| (out.first_sequence, out.body.len())).collect()
+    std::iter::from_fn(|| core.take())
+        .map(|out| (out.first_sequence, out.body.len()))
+        .collect()
 }
 
 fn stored(first: u64) -> Heard {
-    let place = Place { first_offset: Some(100 + first), duplicate: false };
-    Heard { first_sequence: first, count: 0, outcome: Ok(place) }
+    let place = Place {
+        first_offset: Some(100 + first),
+        duplicate: false,
+    };
+    Heard {
+        first_sequence: first,
+        count: 0,
+        outcome: Ok(place),
+    }
 }
 
 fn refused(first: u64, reason: Reason) -> Heard {
-    Heard { first_sequence: first, count: 0, outcome: Err(Problem::new(reason, "no")) }
+    Heard {
+        first_sequence: first,
+        count: 0,
+        outcome: Err(Problem::new(reason, "no")),
+    }
 }
 
 fn opened() -> Core<u64> {
@@ -63,7 +82,10 @@ fn each_waiter_learns_where_in_the_batch_its_messages_are() {
     core.heard(stored(0), &mut settled);
     sent(&mut core);
     core.heard(stored(1), &mut settled);
-    let told: Vec<_> = settled.iter().map(|s| (s.waiter, s.messages.clone())).collect();
+    let told: Vec<_> = settled
+        .iter()
+        .map(|s| (s.waiter, s.messages.clone()))
+        .collect();
     assert_eq!(told, [(0, 0..1), (1, 0..2), (2, 2..5)]);
 }
 
@@ -94,10 +116,19 @@ fn a_passing_refusal_repeats_everything_from_there_in_order() {
     }
     sent(&mut core);
     let mut settled = Vec::new();
-    assert_eq!(core.heard(refused(0, Reason::Overloaded), &mut settled), After::GoOn);
-    assert_eq!(core.heard(refused(1, Reason::SequenceOutOfOrder), &mut settled), After::GoOn);
+    assert_eq!(
+        core.heard(refused(0, Reason::Overloaded), &mut settled),
+        After::GoOn
+    );
+    assert_eq!(
+        core.heard(refused(1, Reason::SequenceOutOfOrder), &mut settled),
+        After::GoOn
+    );
     assert_eq!(sent(&mut core), [], "held until all refusals came");
-    assert_eq!(core.heard(refused(2, Reason::SequenceOutOfOrder), &mut settled), After::BackOff);
+    assert_eq!(
+        core.heard(refused(2, Reason::SequenceOutOfOrder), &mut settled),
+        After::BackOff
+    );
     assert_eq!(sent(&mut core), [], "held until the pause is over");
     core.resume();
     assert_eq!(sent(&mut core), [(0, 10), (1, 10), (2, 10)]);
@@ -114,7 +145,10 @@ fn a_final_refusal_fails_its_batch_alone_and_frees_its_numbers() {
     let mut settled = Vec::new();
     core.heard(refused(0, Reason::MessageTooLarge), &mut settled);
     core.heard(refused(5, Reason::SequenceOutOfOrder), &mut settled);
-    assert_eq!(core.heard(refused(7, Reason::SequenceOutOfOrder), &mut settled), After::GoOn);
+    assert_eq!(
+        core.heard(refused(7, Reason::SequenceOutOfOrder), &mut settled),
+        After::GoOn
+    );
     assert_eq!(settled.len(), 1);
     assert!(settled[0].outcome.is_err());
     assert_eq!(sent(&mut core), [(0, 10), (2, 10)]);
@@ -136,10 +170,16 @@ fn a_break_amid_refusals_still_frees_the_numbers() {
 #[test]
 fn disagreement_about_what_was_sent_ends_the_producer() {
     let mut core = opened();
-    assert!(matches!(core.heard(stored(0), &mut Vec::new()), After::Over(_)));
+    assert!(matches!(
+        core.heard(stored(0), &mut Vec::new()),
+        After::Over(_)
+    ));
     add(&mut core, b"a", 1, 1);
     sent(&mut core);
-    assert!(matches!(core.heard(stored(7), &mut Vec::new()), After::Over(_)));
+    assert!(matches!(
+        core.heard(stored(7), &mut Vec::new()),
+        After::Over(_)
+    ));
     let gap = refused(0, Reason::SequenceOutOfOrder);
     assert!(matches!(core.heard(gap, &mut Vec::new()), After::Over(_)));
 }
@@ -156,7 +196,10 @@ fn giving_up_tells_what_may_be_stored_from_what_is_not() {
         .iter()
         .map(|s| s.outcome.as_ref().map_err(|problem| problem.reason))
         .collect();
-    assert_eq!(reasons, [Err(Reason::OutcomeUnknown), Err(Reason::ProducerFenced)]);
+    assert_eq!(
+        reasons,
+        [Err(Reason::OutcomeUnknown), Err(Reason::ProducerFenced)]
+    );
     assert!(core.is_idle());
 }
 
@@ -168,9 +211,14 @@ fn one_receipt_may_be_for_several_batches() {
     }
     sent(&mut core);
     let mut settled = Vec::new();
-    let receipt = Heard { count: 6, ..stored(0) };
+    let receipt = Heard {
+        count: 6,
+        ..stored(0)
+    };
     assert_eq!(core.heard(receipt, &mut settled), After::GoOn);
-    let places = settled.iter().map(|s| s.outcome.as_ref().unwrap().first_offset.unwrap());
+    let places = settled
+        .iter()
+        .map(|s| s.outcome.as_ref().unwrap().first_offset.unwrap());
     assert_eq!(places.collect::<Vec<_>>(), [100, 102, 104]);
     assert!(core.is_idle());
 }
@@ -180,22 +228,46 @@ fn a_receipt_for_part_of_a_batch_ends_the_producer() {
     let mut core = opened();
     add(&mut core, &[0; 10], 5, 0);
     sent(&mut core);
-    let receipt = Heard { count: 3, ..stored(0) };
-    assert!(matches!(core.heard(receipt, &mut Vec::new()), After::Over(_)));
+    let receipt = Heard {
+        count: 3,
+        ..stored(0)
+    };
+    assert!(matches!(
+        core.heard(receipt, &mut Vec::new()),
+        After::Over(_)
+    ));
 }
 
 #[test]
 fn no_more_is_out_than_the_server_grants_but_one_batch_always_may() {
     let mut core = Core::new(LIMITS);
-    core.opened(None, Credits { messages: 5, bytes: 1000 }).unwrap();
+    core.opened(
+        None,
+        Credits {
+            messages: 5,
+            bytes: 1000,
+        },
+    )
+    .unwrap();
     for waiter in 0..3 {
         add(&mut core, &[0; 10], 3, waiter);
     }
     assert_eq!(sent(&mut core), [(0, 10)]);
     core.heard(stored(0), &mut Vec::new());
     assert_eq!(sent(&mut core), [(3, 10)]);
-    core.opened(Some(2), Credits { messages: 100, bytes: 1 }).unwrap();
-    assert_eq!(sent(&mut core), [(3, 10)], "one that is too large still goes");
+    core.opened(
+        Some(2),
+        Credits {
+            messages: 100,
+            bytes: 1,
+        },
+    )
+    .unwrap();
+    assert_eq!(
+        sent(&mut core),
+        [(3, 10)],
+        "one that is too large still goes"
+    );
 }
 
 #[test]
@@ -209,8 +281,15 @@ fn what_the_server_has_is_not_lost_to_a_refusal_of_its_repeat() {
     let mut settled = Vec::new();
     let after = core.heard(refused(0, Reason::MessageTooLarge), &mut settled);
     assert_eq!(after, After::GoOn);
-    let place = Place { first_offset: None, duplicate: true };
-    assert_eq!(settled[0].outcome, Ok(place), "it is stored, and nothing takes its numbers");
+    let place = Place {
+        first_offset: None,
+        duplicate: true,
+    };
+    assert_eq!(
+        settled[0].outcome,
+        Ok(place),
+        "it is stored, and nothing takes its numbers"
+    );
     core.heard(stored(2), &mut settled);
     assert!(core.is_idle());
 }
