@@ -1,7 +1,8 @@
 //! The tables, and what is done to them in one transaction.
 //!
 //! `records`: a key's bytes → created, modified (u64 each, big-endian), CRC32C over key and both, the record's bytes.
-//! `changes`: a revision → its changes. `facts`: `revision`, `oldest` (changes after it are known), `cluster`.
+//! `changes`: a revision → its changes. `facts`: `revision`, `oldest` (changes after it are known), `cluster`, and the
+//! [`Sum`] of each of the other two.
 
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 
@@ -12,6 +13,7 @@ use catalog::{
 use types::{ClusterId, Revision, crc32c_of};
 
 use super::super::{ChangesSince, StoreError, changes};
+use super::sum::Sum;
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 const CHANGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("changes");
@@ -78,6 +80,8 @@ pub(super) fn create_tables(db: &Database, cluster: ClusterId) -> Result<(), Dat
     facts.insert("cluster", cluster.get())?;
     facts.insert("revision", 0)?;
     facts.insert("oldest", 0)?;
+    facts.insert("records", Sum::default().to_bits())?;
+    facts.insert("changes", Sum::default().to_bits())?;
     drop(facts);
     txn.commit()?;
     Ok(())
@@ -96,6 +100,31 @@ pub(super) fn facts_of(db: &Database) -> Result<Option<(ClusterId, Revision)>, D
     };
     let cluster = ClusterId::new(cluster.value());
     Ok(Some((cluster, revision_fact(&facts, "revision")?)))
+}
+
+/// Reads all there is and compares it with what was written: nothing is missing, nothing changed.
+pub(super) fn verify(db: &Database) -> Result<(), DataError> {
+    let txn = db.begin_read()?;
+    let facts = txn.open_table(FACTS)?;
+    let mut sum = Sum::default();
+    for item in txn.open_table(RECORDS)?.iter()? {
+        let (key, value) = item?;
+        sum.add(key.value(), value.value());
+        let key = decode_key(key.value()).map_err(|e| DataError::Damaged(e.to_string()))?;
+        decode(&key, value.value())?;
+    }
+    if fact(&facts, "records")? != sum.to_bits() {
+        return Err(DataError::Damaged("records are missing".to_owned()));
+    }
+    let mut sum = Sum::default();
+    for item in txn.open_table(CHANGES)?.iter()? {
+        let (revision, value) = item?;
+        sum.add(&revision.value().to_be_bytes(), value.value());
+    }
+    if fact(&facts, "changes")? != sum.to_bits() {
+        return Err(DataError::Damaged("changes are missing".to_owned()));
+    }
+    Ok(())
 }
 
 impl Data {
@@ -189,6 +218,10 @@ impl Data {
         let mut told = txn.open_table(CHANGES)?;
         let mut facts = txn.open_table(FACTS)?;
         let mut revision = revision_fact(&facts, "revision")?;
+        let mut sums = Sums {
+            records: Sum::from_bits(fact(&facts, "records")?),
+            changes: Sum::from_bits(fact(&facts, "changes")?),
+        };
         let mut outcomes = Vec::with_capacity(writes.len());
         for write in writes {
             if !holds(&records, write)? {
@@ -197,10 +230,20 @@ impl Data {
             }
             revision = revision.next();
             for (key, record) in &write.puts {
-                put(&mut records, key, &encode_record(key, record), revision)?;
+                let key_bytes = encode_key(key);
+                let record = encode_record(key, record);
+                put(
+                    &mut records,
+                    &key_bytes,
+                    &record,
+                    revision,
+                    &mut sums.records,
+                )?;
             }
             if !write.changes.is_empty() {
                 let bytes = changes::encode(revision, &write.changes);
+                let key = revision.get().to_be_bytes();
+                sums.changes.add(&key, &bytes);
                 told.insert(revision.get(), bytes.as_slice())?;
             }
             outcomes.push(Outcome::Committed(revision));
@@ -209,8 +252,13 @@ impl Data {
         let oldest = revision.get().saturating_sub(self.history);
         if oldest > revision_fact(&facts, "oldest")?.get() {
             facts.insert("oldest", u128::from(oldest))?;
-            told.retain_in(..=oldest, |_, _| false)?;
+            told.retain_in(..=oldest, |revision, bytes| {
+                sums.changes.remove(&revision.to_be_bytes(), bytes);
+                false
+            })?;
         }
+        facts.insert("records", sums.records.to_bits())?;
+        facts.insert("changes", sums.changes.to_bits())?;
         Ok((outcomes, revision))
     }
 }
@@ -230,24 +278,34 @@ fn holds(records: &Table<'_, &[u8], &[u8]>, write: &Write) -> Result<bool, DataE
     Ok(true)
 }
 
+/// The sums over both tables while a group is carried out.
+struct Sums {
+    records: Sum,
+    changes: Sum,
+}
+
 fn put(
     records: &mut Table<'_, &[u8], &[u8]>,
-    key: &Key,
+    key: &[u8],
     record: &[u8],
     revision: Revision,
+    sum: &mut Sum,
 ) -> Result<(), DataError> {
-    let key = encode_key(key);
-    let created = match records.get(key.as_slice())? {
-        Some(old) => versions(&key, old.value())?.0,
+    let created = match records.get(key)? {
+        Some(old) => {
+            sum.remove(key, old.value());
+            versions(key, old.value())?.0
+        }
         None => revision,
     };
     let mut value = Vec::with_capacity(VERSIONS_LEN + record.len());
     value.extend_from_slice(&created.get().to_be_bytes());
     value.extend_from_slice(&revision.get().to_be_bytes());
-    let crc = crc32c_of([key.as_slice(), value.as_slice()]);
+    let crc = crc32c_of([key, value.as_slice()]);
     value.extend_from_slice(&crc.get().to_be_bytes());
     value.extend_from_slice(record);
-    records.insert(key.as_slice(), value.as_slice())?;
+    sum.add(key, &value);
+    records.insert(key, value.as_slice())?;
     Ok(())
 }
 
@@ -301,9 +359,13 @@ fn revision_fact(
     facts: &impl ReadableTable<&'static str, u128>,
     name: &str,
 ) -> Result<Revision, DataError> {
-    let found = facts.get(name)?.map(|value| value.value());
-    found
-        .and_then(|value| u64::try_from(value).ok())
+    let revision = u64::try_from(fact(facts, name)?);
+    revision
         .map(Revision::new)
-        .ok_or_else(|| DataError::Damaged(format!("fact {name}")))
+        .map_err(|_| DataError::Damaged(format!("fact {name}")))
+}
+
+fn fact(facts: &impl ReadableTable<&'static str, u128>, name: &str) -> Result<u128, DataError> {
+    let found = facts.get(name)?.map(|value| value.value());
+    found.ok_or_else(|| DataError::Damaged(format!("fact {name}")))
 }

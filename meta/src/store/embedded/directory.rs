@@ -15,7 +15,7 @@ use types::{ClusterId, Revision, crc32c};
 
 use super::EmbeddedConfig;
 use super::backend::Backend;
-use super::data::{Data, DataError, create_tables, facts_of};
+use super::data::{Data, DataError, create_tables, facts_of, verify};
 
 /// The format of the directory and of all in it.
 const FORMAT: u32 = 1;
@@ -179,7 +179,10 @@ impl Directory<'_> {
         }
         let db = self.database(&path)?;
         match self.data(facts_of(&db))? {
-            Some((found, revision)) if found == cluster => Ok((db, cluster, revision)),
+            Some((found, revision)) if found == cluster => {
+                self.data(verify(&db))?;
+                Ok((db, cluster, revision))
+            }
             Some((found, _)) => Err(self.damaged(&format!(
                 "meta.redb is of cluster {found} and FORMAT of {cluster}"
             ))),

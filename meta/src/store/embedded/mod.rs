@@ -10,6 +10,7 @@
 mod backend;
 mod data;
 mod directory;
+mod sum;
 mod task;
 #[cfg(test)]
 mod tests;

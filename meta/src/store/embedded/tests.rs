@@ -191,6 +191,104 @@ async fn failed_sync_leaves_the_outcome_unknown_and_ends_the_store() {
     assert_eq!(versions(&again, &shard(3)).await, None);
 }
 
+#[tokio::test]
+async fn full_disk_ends_the_store_and_takes_back_nothing_that_was_told() {
+    let disk = SimDisk::new(1);
+    let host = node(&disk, 1);
+    let store = open(&host).await;
+    disk.set_capacity(Some(3 << 20));
+    let mut told = 0;
+    let name = "x".repeat(250);
+    let refused = loop {
+        let mut one = write(&[], &[]);
+        for part in 0..200 {
+            let name: types::TenantName = format!("tenants/{told}.{part}.{name}")[..250]
+                .parse()
+                .unwrap();
+            let created_at = types::WallTime::from_nanos(1);
+            let record = types::topic::TenantRecord {
+                name: name.clone(),
+                created_at,
+            };
+            one.puts
+                .push((catalog::Key::Tenant(name), catalog::Record::Tenant(record)));
+        }
+        one.puts.push((shard(told), catalog::Record::Birth));
+        match store.commit(one).await {
+            Ok(_) => told += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert!(
+        matches!(refused, CommitError::Unknown { .. }),
+        "{refused:?}"
+    );
+    assert!(host.tasks.join().await.is_err());
+    drop(store);
+    disk.set_capacity(None);
+    let again = open(&node(&disk, 2)).await;
+    for number in 0..told {
+        assert!(versions(&again, &shard(number)).await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn read_only_disk_is_told_at_the_start() {
+    let disk = SimDisk::new(1);
+    disk.set_read_only(true);
+    let refused = Embedded::start(&node(&disk, 1), EmbeddedConfig::new(DIR)).await;
+    assert!(matches!(refused, Err(OpenError::Io { .. })), "{refused:?}");
+}
+
+/// Every damaged byte of the database is found or harmless: what is read is what was written, or nothing is.
+#[tokio::test]
+async fn flipped_bits_are_never_served() {
+    let whole = SimDisk::new(1);
+    let host = node(&whole, 1);
+    let store = open(&host).await;
+    let mut kept = Vec::new();
+    for number in 0..20 {
+        let revision = store.commit(write(&[], &[shard(number)])).await.unwrap();
+        kept.push((revision, revision));
+    }
+    host.tasks.stop(LONG).await.unwrap();
+    drop(store);
+    let path = Path::new(DIR).join("meta.redb");
+    let bytes = whole.contents(&path).unwrap();
+    let rng = Rng::seeded(7);
+    let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+    let mut bits: Vec<usize> = (0..300)
+        .map(|_| used[rng.index(used.len())] * 8 + rng.index(8))
+        .collect();
+    // And each bit of a key: the record under it would simply not be met again.
+    let key = catalog::encode_key(&shard(9));
+    for at in 0..bytes.len() - key.len() {
+        if bytes[at..].starts_with(&key) {
+            bits.extend(at * 8..(at + key.len()) * 8);
+        }
+    }
+    for (seed, bit) in (0..).zip(bits) {
+        let disk = whole
+            .snapshot()
+            .materialize(&mut |_| host::disk::sim::Fate::Kept);
+        let bit = u64::try_from(bit).unwrap();
+        disk.flip(&path, bit).unwrap();
+        let opened = Embedded::start(&node(&disk, seed), EmbeddedConfig::new(DIR)).await;
+        let Ok(store) = opened else {
+            continue;
+        };
+        for (number, versions) in (0..).zip(&kept) {
+            let mut need = Need::default();
+            need.keys.insert(shard(number));
+            if let Ok(snapshot) = store.read(need).await {
+                let found = snapshot.records[&shard(number)].as_ref();
+                let found = found.map(|found| (found.created, found.modified));
+                assert_eq!(found, Some(*versions), "bit {bit} number {number}");
+            }
+        }
+    }
+}
+
 /// A first start that power loss cuts short at any point begins anew, and one that was finished stays.
 #[tokio::test]
 async fn first_start_survives_power_loss_at_every_operation() {
