@@ -2,6 +2,8 @@
 //!
 //! [`ShardHandle::start`] claims the shard, recovers it and serves it until it is over: released, or taken by another
 //! node. It never comes back from that; to serve the shard again, start a new one.
+#![doc = ""]
+#![doc = include_str!("DESIGN.md")]
 
 pub mod core;
 

@@ -501,7 +501,7 @@ fn search(bracket: &Bracket) -> Span {
         ledger: bracket.ledger,
         first,
         last,
-        max_bytes: u64::MAX,
+        max_bytes: WINDOW,
         payload_limit: Some(1),
     }
 }

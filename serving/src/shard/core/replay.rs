@@ -24,7 +24,7 @@ use super::sources::{Purpose, Sources, Span, Step};
 const PAGE: usize = 500;
 
 /// Bytes of state entries that are read in one run.
-const STATE_RUN_BYTES: u64 = 8 << 20;
+const STATE_RUN_BYTES: u64 = 4 << 20;
 
 /// Entries whose headers are read in one run.
 const HEADERS_RUN: u64 = 4_096;
@@ -401,14 +401,13 @@ fn read(step: &mut Step<'_>, shelf: &mut Shelf<'_>, left: Left, kind: LogKind) -
         },
         LogKind::Message => {
             let most = left.next.get().saturating_add(HEADERS_RUN - 1);
+            let header = u32::try_from(topic::format::HEADER_LEN_MAX).expect("a header is short");
             Span {
                 ledger: left.ledger,
                 first: left.next,
                 last: left.last.min(EntryId::new(most)),
-                max_bytes: u64::MAX,
-                payload_limit: Some(
-                    u32::try_from(topic::format::HEADER_LEN_MAX).expect("a header is short"),
-                ),
+                max_bytes: HEADERS_RUN * u64::from(header),
+                payload_limit: Some(header),
             }
         }
     };
