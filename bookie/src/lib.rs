@@ -21,10 +21,12 @@ pub mod identity;
 pub mod job;
 pub mod journal;
 pub mod manifest;
+pub mod node;
 pub mod open;
 pub mod store;
 
 pub use config::Config;
 pub use engine::{Answer, Ask, Effect, Engine, Event, Request, Standing, Stats, Token};
 pub use job::{Job, JobDone, Lane, Worker};
+pub use node::{BookieNode, NodeConfig, NodeError};
 pub use open::{OpenError, OpenReport, Opening, Place};

@@ -15,7 +15,7 @@ sub, sub_services = grpc.protos_and_services("ledgerline/v1/subscriber.proto")
 top, top_services = grpc.protos_and_services("ledgerline/v1/topic.proto")
 msg = grpc.protos("ledgerline/v1/message.proto")
 
-address = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:7400"
+address = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:7450"
 topic = sys.argv[2] if len(sys.argv) > 2 else f"python-{time.time_ns()}"
 channel = grpc.insecure_channel(address)
 

@@ -19,7 +19,7 @@ use proto::bookie_v1::bookie_server::BookieServer;
 use proto::transport::{INTERNAL_MESSAGE_MAX, Routes, ServerOptions, serve};
 use tokio_util::sync::CancellationToken;
 use types::cluster::{BookieRecord, BookieState, NodeRole};
-use types::command::{Command, Reply};
+use types::command::Command;
 use types::{BookieId, NodeName};
 
 use crate::{Config, OpenError, Opening, Place, Standing};
@@ -28,6 +28,9 @@ use task::{EngineHandle, Report};
 
 /// How long a stop waits for what is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How many leases a bookie whose disk is new under a known name waits for the older process to be gone.
+const TAKEOVER_LEASES: u32 = 3;
 
 /// A bookie of a cluster.
 #[derive(Debug, Clone)]
@@ -51,7 +54,9 @@ pub enum NodeError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The address it is to listen at.
-    #[error("bookie cannot listen, is another process there? choose another with --listen address={address}")]
+    #[error(
+        "bookie cannot listen, is another process there? choose another with --listen address={address}"
+    )]
     Listen {
         /// The address.
         address: Address,
@@ -94,11 +99,19 @@ impl BookieNode {
     ) -> Result<Self, NodeError> {
         let host = host.fork("bookie");
         let opening = survey(&host, &config, &meta).await?;
-        let incoming = host.net.listen(&config.listen).await.map_err(|source| {
-            NodeError::Listen { address: config.listen.clone(), source }
-        })?;
+        let incoming =
+            host.net
+                .listen(&config.listen)
+                .await
+                .map_err(|source| NodeError::Listen {
+                    address: config.listen.clone(),
+                    source,
+                })?;
         let local = incoming.local.clone();
-        let address = config.advertise.clone().unwrap_or_else(|| local.to_string());
+        let address = config
+            .advertise
+            .clone()
+            .unwrap_or_else(|| local.to_string());
         let session = Session::open(
             &host,
             &meta,
@@ -112,12 +125,10 @@ impl BookieNode {
         )
         .await?;
         let claim = opening.claim(address);
-        let register = Command::RegisterBookie { claim, session: session.id() };
-        let Reply::Bookie(record) = meta.execute(register).await? else {
-            return Err(NodeError::Meta(MetaError::odd_answer()));
-        };
-        let (worker, now, to_finish) =
-            (host.disk_worker("open"), host.clock.now(), record.clone());
+        let record = meta
+            .register_bookie(claim, session.id(), config.lease * TAKEOVER_LEASES)
+            .await?;
+        let (worker, now, to_finish) = (host.disk_worker("open"), host.clock.now(), record.clone());
         let opened = worker.run(move || opening.finish(&to_finish, now)).await;
         let (engine, report) = opened.map_err(|_| NodeError::Stopped)??;
         for damage in &report.damage {
@@ -129,7 +140,10 @@ impl BookieNode {
             address = %local, "bookie open"
         );
         let (engine, reports) = EngineHandle::start(&host, engine);
-        host.tasks.spawn("report", report_changes(meta.clone(), session.clone(), record.id, reports));
+        host.tasks.spawn(
+            "report",
+            report_changes(meta.clone(), session.clone(), record.id, reports),
+        );
         let service = Service::new(&host, &config, meta.cluster(), &record, engine.clone());
         let server = BookieServer::new(service)
             .max_decoding_message_size(INTERNAL_MESSAGE_MAX)
@@ -137,9 +151,22 @@ impl BookieNode {
         let closing = CancellationToken::new();
         let shutdown = closing.clone().cancelled_owned();
         host.tasks.spawn("serve", async move {
-            serve(incoming, Routes::new().add(server), &ServerOptions::internal(), shutdown).await
+            serve(
+                incoming,
+                Routes::new().add(server),
+                &ServerOptions::internal(),
+                shutdown,
+            )
+            .await
         });
-        Ok(Self { host, record, local, engine, session, closing })
+        Ok(Self {
+            host,
+            record,
+            local,
+            engine,
+            session,
+            closing,
+        })
     }
 
     /// Its number.
@@ -164,11 +191,7 @@ impl BookieNode {
 }
 
 /// Locks and reads the directories.
-async fn survey(
-    host: &Host,
-    config: &NodeConfig,
-    meta: &MetaClient,
-) -> Result<Opening, NodeError> {
+async fn survey(host: &Host, config: &NodeConfig, meta: &MetaClient) -> Result<Opening, NodeError> {
     let place = Place {
         cluster: meta.cluster(),
         name: config.name.clone(),
@@ -176,7 +199,9 @@ async fn survey(
     };
     let (engine, disk) = (config.engine.clone(), Arc::clone(&host.disk));
     let worker = host.disk_worker("survey");
-    let opening = worker.run(move || Opening::start(engine, disk, place)).await;
+    let opening = worker
+        .run(move || Opening::start(engine, disk, place))
+        .await;
     Ok(opening.map_err(|_| NodeError::Stopped)??)
 }
 
@@ -194,7 +219,12 @@ async fn report_changes(
             Standing::ReadWrite => BookieState::ReadWrite,
             Standing::ReadOnly => BookieState::ReadOnly,
         };
-        let report = Command::ReportBookie { id, session: session.id(), mark, state };
+        let report = Command::ReportBookie {
+            id,
+            session: session.id(),
+            mark,
+            state,
+        };
         if let Err(error) = meta.execute(report).await {
             tracing::warn!(%error, "meta was not told how the bookie stands");
         }

@@ -72,15 +72,23 @@ impl Service {
         mut incoming: Streaming<pb::AddEntriesRequest>,
         frames: &mpsc::Sender<Result<pb::AddEntriesResponse, Status>>,
     ) -> Result<(), Status> {
-        let Some(first) = incoming.next().await else { return Ok(()) };
+        let Some(first) = incoming.next().await else {
+            return Ok(());
+        };
         match wire::add_frame(first?).map_err(|problem| refuse(&problem))? {
             AddFrame::Hello(target) => self.check(Some(&target))?,
             AddFrame::Batch { .. } => {
                 let message = "the first frame must be the handshake";
-                return Err(refuse(&Problem::new(Reason::BadFrame, message).with_field("frame")));
+                return Err(refuse(
+                    &Problem::new(Reason::BadFrame, message).with_field("frame"),
+                ));
             }
         }
-        if frames.send(Ok(wire::hello_frame(self.hello()))).await.is_err() {
+        if frames
+            .send(Ok(wire::hello_frame(self.hello())))
+            .await
+            .is_err()
+        {
             return Ok(());
         }
         let outbox = Arc::new(Outbox::default());
@@ -119,13 +127,12 @@ impl Service {
 }
 
 /// Sends answers until the owner is gone.
-async fn answer(
-    outbox: &Outbox,
-    frames: &mpsc::Sender<Result<pb::AddEntriesResponse, Status>>,
-) {
+async fn answer(outbox: &Outbox, frames: &mpsc::Sender<Result<pb::AddEntriesResponse, Status>>) {
     loop {
         // A permit first: while the transport is behind, answers gather.
-        let Ok(permit) = frames.reserve().await else { return };
+        let Ok(permit) = frames.reserve().await else {
+            return;
+        };
         permit.send(Ok(wire::replies_frame(outbox.take().await)));
     }
 }
@@ -156,7 +163,9 @@ impl pb::bookie_server::Bookie for Service {
                 let _ = frames.send(Err(status)).await;
             }
         });
-        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(outgoing))))
+        Ok(Response::new(Box::pin(
+            tokio_stream::wrappers::ReceiverStream::new(outgoing),
+        )))
     }
 
     async fn read(
@@ -190,7 +199,10 @@ impl pb::bookie_server::Bookie for Service {
         let run = wire::read_run_from_wire(request).map_err(|problem| refuse(&problem))?;
         let items = self.engine.read_run(run).await.map_err(gone)?;
         let mut builder = RunBuilder::default();
-        let mut messages: Vec<_> = items.into_iter().filter_map(|item| builder.push(item)).collect();
+        let mut messages: Vec<_> = items
+            .into_iter()
+            .filter_map(|item| builder.push(item))
+            .collect();
         messages.extend(builder.finish());
         let messages = futures::stream::iter(messages.into_iter().map(Ok));
         Ok(Response::new(Box::pin(messages)))

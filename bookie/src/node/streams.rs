@@ -16,7 +16,10 @@ impl Outbox {
     /// Adds an answer; [`Outbox::flush`] tells the stream.
     pub(super) fn push(&self, id: u64, result: AddResult) {
         // One vector, whole after each statement.
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push((id, result));
+        self.answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((id, result));
     }
 
     /// Wakes the stream.

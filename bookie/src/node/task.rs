@@ -36,7 +36,10 @@ pub(super) struct Report {
 /// One call.
 enum Call {
     /// Entries and LACs of one frame; answers go to the stream's outbox under the callers' numbers.
-    Adds { outbox: Arc<Outbox>, asks: Vec<(u64, Ask)> },
+    Adds {
+        outbox: Arc<Outbox>,
+        asks: Vec<(u64, Ask)>,
+    },
     Read(Read, oneshot::Sender<ReadResult>),
     ReadLac(ReadLac, oneshot::Sender<LacResult>),
     ReadRun(ReadRun, oneshot::Sender<Vec<RunItem>>),
@@ -58,7 +61,10 @@ impl EngineHandle {
     /// Starts the task and the workers.
     pub(super) fn start(host: &Host, engine: Engine) -> (Self, watch::Receiver<Report>) {
         let (inbox, calls) = mpsc::channel(INBOX);
-        let first = Report { mark: engine.mark(), standing: engine.standing() };
+        let first = Report {
+            mark: engine.mark(),
+            standing: engine.standing(),
+        };
         let (reports, told) = watch::channel(first);
         let stop = CancellationToken::new();
         let stopped = CancellationToken::new();
@@ -74,7 +80,15 @@ impl EngineHandle {
         };
         let run = task.run(calls, stop.clone(), stopped.clone());
         host.tasks.spawn("engine", run);
-        (Self { inbox, stop, stopped, reports: told.clone() }, told)
+        (
+            Self {
+                inbox,
+                stop,
+                stopped,
+                reports: told.clone(),
+            },
+            told,
+        )
     }
 
     /// Whether it takes the writes of writers.
@@ -89,24 +103,36 @@ impl EngineHandle {
         asks: Vec<(u64, Ask)>,
     ) -> Result<(), EngineGone> {
         let outbox = Arc::clone(outbox);
-        self.inbox.send(Call::Adds { outbox, asks }).await.map_err(|_| EngineGone)
+        self.inbox
+            .send(Call::Adds { outbox, asks })
+            .await
+            .map_err(|_| EngineGone)
     }
 
     pub(super) async fn read(&self, read: Read) -> Result<ReadResult, EngineGone> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Call::Read(read, reply)).await.map_err(|_| EngineGone)?;
+        self.inbox
+            .send(Call::Read(read, reply))
+            .await
+            .map_err(|_| EngineGone)?;
         answer.await.map_err(|_| EngineGone)
     }
 
     pub(super) async fn read_lac(&self, read: ReadLac) -> Result<LacResult, EngineGone> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Call::ReadLac(read, reply)).await.map_err(|_| EngineGone)?;
+        self.inbox
+            .send(Call::ReadLac(read, reply))
+            .await
+            .map_err(|_| EngineGone)?;
         answer.await.map_err(|_| EngineGone)
     }
 
     pub(super) async fn read_run(&self, run: ReadRun) -> Result<Vec<RunItem>, EngineGone> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Call::ReadRun(run, reply)).await.map_err(|_| EngineGone)?;
+        self.inbox
+            .send(Call::ReadRun(run, reply))
+            .await
+            .map_err(|_| EngineGone)?;
         answer.await.map_err(|_| EngineGone)
     }
 
@@ -138,7 +164,10 @@ struct Done {
 impl Done {
     fn push(&self, job: JobDone) {
         // One vector, whole after each statement.
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).push(job);
+        self.jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(job);
         self.filled.notify_one();
     }
 
@@ -269,7 +298,8 @@ impl EngineTask {
                 Effect::MarkMoved(mark) => self.reports.send_modify(|report| report.mark = mark),
                 Effect::Standing(standing) => {
                     tracing::info!(?standing, "bookie stands otherwise");
-                    self.reports.send_modify(|report| report.standing = standing);
+                    self.reports
+                        .send_modify(|report| report.standing = standing);
                 }
                 Effect::Alarm(alarm) => tracing::error!(?alarm, "storage is not as it must be"),
                 Effect::Fatal(reason) => return Err(StorageFailed { reason }),
@@ -305,6 +335,8 @@ impl EngineTask {
         let done = Arc::clone(&self.done);
         let queue = self.workers.get(&worker).expect("every worker was started");
         // A worker that is gone has failed the node: the end of this task is on its way.
-        let _ = queue.submit_then(move || job.run(), move |job| done.push(job)).await;
+        let _ = queue
+            .submit_then(move || job.run(), move |job| done.push(job))
+            .await;
     }
 }

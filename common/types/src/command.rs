@@ -123,7 +123,7 @@ pub enum Command {
         ledger: LedgerId,
         /// Its end from now on; entries above it are given up.
         last: Option<crate::EntryId>,
-        /// The first offset after that end.
+        /// The first offset after that end; of no account when nothing is kept.
         next_offset: crate::Offset,
         /// Who says so and why, kept in the audit record.
         reason: String,

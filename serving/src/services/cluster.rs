@@ -5,10 +5,10 @@ use std::pin::Pin;
 use futures::Stream;
 use proto::raw::v1 as pb;
 use tonic::{Request, Response, Status};
+use types::Problem;
 use types::cluster::{BookieState, NodeRole, SessionState};
 use types::command::{Answer, Query};
 use types::topic::TopicRecord;
-use types::{Problem, Reason};
 
 use super::admin::mismatch;
 use super::{Services, limits, refuse};

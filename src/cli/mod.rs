@@ -1,0 +1,69 @@
+//! The command line: what may be said, and what it does.
+
+mod debug;
+mod ledger;
+pub(crate) mod servers;
+
+use clap::{Parser, Subcommand};
+
+/// Ledgerline: messages that are never lost once they are acked.
+///
+/// One process for a start: `ledgerline standalone`. A cluster: one `meta`, three `bookie`s, two `serving` nodes; the
+/// README has the lines. Every flag can be set in the environment too, as LEDGERLINE_ and its name in capitals.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ledgerline",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// Which log lines to print: `warn`, `info`, `debug`, or per part, such as `info,bookie=debug`.
+    #[arg(long, env = "LEDGERLINE_LOG", global = true, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything in one process: one copy of each message, fsynced.
+    Standalone(servers::Standalone),
+    /// Run the meta service of a cluster.
+    Meta(servers::Meta),
+    /// Run a bookie: a storage node of a cluster.
+    Bookie(servers::Bookie),
+    /// Run a serving node of a cluster: it speaks to clients.
+    Serving(servers::Serving),
+    /// Look into a stopped node's files.
+    #[command(subcommand)]
+    Debug(debug::Debug),
+    /// What an operator may do to a ledger that cannot be recovered.
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
+}
+
+impl Command {
+    /// Whether it runs until it is stopped, and logs as it goes.
+    pub(crate) const fn is_server(&self) -> bool {
+        matches!(
+            self,
+            Self::Standalone(_) | Self::Meta(_) | Self::Bookie(_) | Self::Serving(_)
+        )
+    }
+
+    /// Does it.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Standalone(it) => it.run(),
+            Self::Meta(it) => it.run(),
+            Self::Bookie(it) => it.run(),
+            Self::Serving(it) => it.run(),
+            Self::Debug(it) => it.run(),
+            Self::Ledger(it) => it.run(),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The commands that run a role until they are stopped.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use types::{ByteSize, NodeName, Quorum};
+
+use crate::server;
+
+/// Reads `3/2`.
+fn quorum(text: &str) -> Result<Quorum, String> {
+    let expected = "expected WRITE/ACK, such as 3/2: copies written, copies fsynced before the ack";
+    let (write, ack) = text.split_once('/').ok_or(expected)?;
+    let (write, ack) = (write.parse(), ack.parse());
+    let (Ok(write), Ok(ack)) = (write, ack) else {
+        return Err(expected.to_owned());
+    };
+    Quorum::new(write, ack).map_err(|error| error.to_string())
+}
+
+/// Reads `2s`, `500ms`, `1m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = "expected a number with ms, s or m, such as 500ms or 2s";
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(0));
+    let count: u64 = digits.parse().map_err(|_| expected)?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(count)),
+        "s" => Ok(Duration::from_secs(count)),
+        "m" if count <= 1_000_000 => Ok(Duration::from_secs(count * 60)),
+        _ => Err(expected.to_owned()),
+    }
+}
+
+/// Reads where a node is reached: `host:port`.
+fn address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("expected HOST:PORT".to_owned()),
+    }
+}
+
+/// Run everything in one process.
+#[derive(Debug, Args)]
+pub(crate) struct Standalone {
+    /// Where clients connect. Loopback unless you say otherwise: there is no authentication yet.
+    #[arg(
+        long,
+        env = "LEDGERLINE_LISTEN",
+        default_value = "127.0.0.1:7450",
+        value_name = "IP:PORT"
+    )]
+    pub(crate) listen: SocketAddr,
+
+    /// Where messages and metadata are kept.
+    #[arg(
+        long,
+        env = "LEDGERLINE_DATA_DIR",
+        default_value = "ledgerline-data",
+        value_name = "DIR"
+    )]
+    pub(crate) data_dir: PathBuf,
+
+    /// Where the journal is kept, if it has a disk of its own [default: in the data directory].
+    #[arg(long, env = "LEDGERLINE_JOURNAL_DIR", value_name = "DIR")]
+    pub(crate) journal_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) storage: Storage,
+
+    #[command(flatten)]
+    pub(crate) broker: Broker,
+}
+
+/// Run the meta service.
+#[derive(Debug, Args)]
+pub(crate) struct Meta {
+    /// Where bookies and serving nodes connect.
+    #[arg(
+        long,
+        env = "LEDGERLINE_LISTEN",
+        default_value = "127.0.0.1:7460",
+        value_name = "IP:PORT"
+    )]
+    pub(crate) listen: SocketAddr,
+
+    /// Where the metadata is kept.
+    #[arg(
+        long,
+        env = "LEDGERLINE_DATA_DIR",
+        default_value = "ledgerline-meta",
+        value_name = "DIR"
+    )]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// Run a bookie.
+#[derive(Debug, Args)]
+pub(crate) struct Bookie {
+    /// The meta service.
+    #[arg(long, env = "LEDGERLINE_META", default_value = "127.0.0.1:7460", value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) meta: String,
+
+    /// The bookie's name. Its disks belong to this name; a blank disk under a known name is a lost one.
+    #[arg(long, env = "LEDGERLINE_NAME", default_value = "bookie-1")]
+    pub(crate) name: NodeName,
+
+    /// Where serving nodes connect.
+    #[arg(
+        long,
+        env = "LEDGERLINE_LISTEN",
+        default_value = "127.0.0.1:7470",
+        value_name = "IP:PORT"
+    )]
+    pub(crate) listen: SocketAddr,
+
+    /// Where serving nodes reach it, if that is not where it listens.
+    #[arg(long, env = "LEDGERLINE_ADVERTISE", value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) advertise: Option<String>,
+
+    /// Where entries are kept.
+    #[arg(
+        long,
+        env = "LEDGERLINE_DATA_DIR",
+        default_value = "ledgerline-bookie",
+        value_name = "DIR"
+    )]
+    pub(crate) data_dir: PathBuf,
+
+    /// Where the journal is kept, if it has a disk of its own [default: in the data directory].
+    #[arg(long, env = "LEDGERLINE_JOURNAL_DIR", value_name = "DIR")]
+    pub(crate) journal_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) storage: Storage,
+
+    /// How long it counts as alive after its last sign of life.
+    #[arg(long, env = "LEDGERLINE_LEASE", default_value = "2s", value_parser = duration, value_name = "TIME")]
+    pub(crate) lease: Duration,
+}
+
+/// Run a serving node.
+#[derive(Debug, Args)]
+pub(crate) struct Serving {
+    /// The meta service.
+    #[arg(long, env = "LEDGERLINE_META", default_value = "127.0.0.1:7460", value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) meta: String,
+
+    /// The node's name, unique among serving nodes.
+    #[arg(long, env = "LEDGERLINE_NAME", default_value = "serving-1")]
+    pub(crate) name: NodeName,
+
+    /// Where clients connect. Loopback unless you say otherwise: there is no authentication yet.
+    #[arg(
+        long,
+        env = "LEDGERLINE_LISTEN",
+        default_value = "127.0.0.1:7450",
+        value_name = "IP:PORT"
+    )]
+    pub(crate) listen: SocketAddr,
+
+    /// Where clients and other serving nodes reach it, if that is not where it listens.
+    #[arg(long, env = "LEDGERLINE_ADVERTISE", value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) advertise: Option<String>,
+
+    /// The copies of new topics that do not say: written/fsynced before the ack.
+    #[arg(long, env = "LEDGERLINE_QUORUM", default_value = "3/2", value_parser = quorum, value_name = "WRITE/ACK")]
+    pub(crate) quorum: Quorum,
+
+    /// Make a topic that does not exist when somebody uses it.
+    #[arg(long, env = "LEDGERLINE_AUTO_CREATE_TOPICS")]
+    pub(crate) auto_create_topics: bool,
+
+    /// How long it counts as alive after its last sign of life; then others may take its topics.
+    #[arg(long, env = "LEDGERLINE_LEASE", default_value = "2s", value_parser = duration, value_name = "TIME")]
+    pub(crate) lease: Duration,
+
+    #[command(flatten)]
+    pub(crate) broker: Broker,
+}
+
+/// How a bookie stores.
+#[derive(Debug, Args)]
+pub(crate) struct Storage {
+    /// Size of a journal file.
+    #[arg(
+        long,
+        env = "LEDGERLINE_JOURNAL_FILE",
+        default_value = "256MiB",
+        value_name = "SIZE"
+    )]
+    pub(crate) journal_file: ByteSize,
+
+    /// Free space below which a bookie takes no new entries. Reads, fences and recovery go on.
+    #[arg(
+        long,
+        env = "LEDGERLINE_FREE_LOW",
+        default_value = "1GiB",
+        value_name = "SIZE"
+    )]
+    pub(crate) free_low: ByteSize,
+
+    /// Memory for blocks that were read.
+    #[arg(
+        long,
+        env = "LEDGERLINE_READ_CACHE",
+        default_value = "128MiB",
+        value_name = "SIZE"
+    )]
+    pub(crate) read_cache: ByteSize,
+}
+
+/// How a serving node serves.
+#[derive(Debug, Args)]
+pub(crate) struct Broker {
+    /// Memory for messages between clients and bookies. When it is used up, publishers are told OVERLOADED.
+    #[arg(
+        long,
+        env = "LEDGERLINE_MEMORY",
+        default_value = "256MiB",
+        value_name = "SIZE"
+    )]
+    pub(crate) memory: ByteSize,
+
+    /// Do not describe the API to tools such as grpcurl.
+    #[arg(long, env = "LEDGERLINE_NO_REFLECTION")]
+    pub(crate) no_reflection: bool,
+}
+
+impl Standalone {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        server::run(server::standalone(self))
+    }
+}
+
+impl Meta {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        server::run(server::meta(self))
+    }
+}
+
+impl Bookie {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        server::run(server::bookie(self))
+    }
+}
+
+impl Serving {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        server::run(server::serving(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_as_people_write_them() {
+        assert_eq!(quorum("3/2"), Ok(Quorum::THREE_TWO));
+        assert!(quorum("2/2").unwrap_err().contains("below write"));
+        assert!(quorum("3").unwrap_err().contains("such as 3/2"));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
+        for bad in ["", "2", "s", "2h", "-1s", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert!(address("a:1").is_ok());
+        for bad in ["a", ":1", "a:b", "a:70000"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+}

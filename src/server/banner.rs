@@ -1,0 +1,41 @@
+//! What a server says when it is ready.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "this is where a server speaks to a person"
+)]
+
+use std::fmt::Display;
+use std::io::Write;
+
+/// A few lines: who, where, how safe, and what to try next.
+pub(super) struct Banner {
+    text: String,
+}
+
+impl Banner {
+    pub(super) fn new(role: &str) -> Self {
+        Self {
+            text: format!("ledgerline {} {role} is ready\n", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    pub(super) fn line(mut self, label: &str, value: impl Display) -> Self {
+        self.text.push_str(&format!("  {label:<14}{value}\n"));
+        self
+    }
+
+    pub(super) fn try_next(mut self, commands: &[&str]) -> Self {
+        for (index, command) in commands.iter().enumerate() {
+            let label = if index == 0 { "try" } else { "" };
+            self.text.push_str(&format!("  {label:<14}{command}\n"));
+        }
+        self
+    }
+
+    pub(super) fn print(self) {
+        print!("{}", self.text);
+        // Whoever started the server may be waiting for these lines behind a pipe, or be gone.
+        let _ = std::io::stdout().flush();
+    }
+}

@@ -1,0 +1,225 @@
+//! Puts roles together and runs them until they are stopped.
+
+mod banner;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use host::Host;
+use host::net::Address;
+use meta_client::{MetaClient, MetaConfig};
+use tokio_util::sync::CancellationToken;
+use types::{NodeName, Quorum};
+
+use crate::cli::servers;
+use crate::terminal;
+use banner::Banner;
+
+/// How long a node waits for meta before it says so and gives up.
+const META_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a stop waits for what is under way.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// The pipes of a process that holds every role.
+const META_PIPE: &str = "pipe:meta";
+const BOOKIE_PIPE: &str = "pipe:bookie";
+
+/// Runs a server on a runtime of its own.
+pub(crate) fn run(server: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the threads of the process cannot be started")?
+        .block_on(server)
+}
+
+/// Every role in one process, over in-memory pipes: the same gRPC, without a network between.
+pub(crate) async fn standalone(args: servers::Standalone) -> anyhow::Result<()> {
+    let stop = terminal::stop_signal();
+    let host = Host::real("ledgerline");
+    let meta_host = host.fork("meta");
+    let meta_dir = args.data_dir.join("meta");
+    start_meta(&meta_host, Address::new(META_PIPE), meta_dir).await?;
+    let client = connect(&host, META_PIPE, &stop).await?;
+    let name: NodeName = "standalone".parse().context("a fixed name is valid")?;
+    let mut config = bookie_config(
+        name.clone(),
+        Address::new(BOOKIE_PIPE),
+        &args.data_dir,
+        args.journal_dir.as_deref(),
+        &args.storage,
+    );
+    config.lease = Duration::from_secs(10);
+    let bookie = bookie::BookieNode::start(&host, config, client.clone()).await?;
+    let mut config = serving::ServingConfig::new(name, Address::new(args.listen.to_string()));
+    config.auto_create_topics = true;
+    config.quorum = Quorum::ONE;
+    config.lease = Duration::from_secs(10);
+    broker(&mut config, &args.broker);
+    let serving = serving::Serving::start(&host, config, client).await?;
+    Banner::new("standalone")
+        .line("clients", serving.endpoint())
+        .line("data", args.data_dir.display())
+        .line(
+            "durability",
+            "each message fsynced on 1 disk before its ack (quorum 1/1)",
+        )
+        .try_next(&[
+            "echo hello | ledgerline produce greetings",
+            "ledgerline consume greetings --count 1",
+        ])
+        .print();
+    let failed = until_stopped(&host, &stop).await;
+    serving.stop().await;
+    bookie.stop().await;
+    stop_tasks(&meta_host).await;
+    failed
+}
+
+/// The meta service.
+pub(crate) async fn meta(args: servers::Meta) -> anyhow::Result<()> {
+    let stop = terminal::stop_signal();
+    let host = Host::real("ledgerline");
+    let listen = Address::new(args.listen.to_string());
+    let meta = start_meta(&host, listen, args.data_dir.clone()).await?;
+    Banner::new("meta")
+        .line("cluster", meta.cluster())
+        .line("nodes", meta.address())
+        .line("data", args.data_dir.display())
+        .try_next(&[&format!(
+            "ledgerline bookie --meta {} --name bookie-1",
+            meta.address()
+        )])
+        .print();
+    let failed = until_stopped(&host, &stop).await;
+    stop_tasks(&host).await;
+    failed
+}
+
+/// A bookie.
+pub(crate) async fn bookie(args: servers::Bookie) -> anyhow::Result<()> {
+    let stop = terminal::stop_signal();
+    let host = Host::real("ledgerline");
+    let client = connect(&host, &args.meta, &stop).await?;
+    let mut config = bookie_config(
+        args.name.clone(),
+        Address::new(args.listen.to_string()),
+        &args.data_dir,
+        args.journal_dir.as_deref(),
+        &args.storage,
+    );
+    config.advertise = args.advertise;
+    config.lease = args.lease;
+    let bookie = bookie::BookieNode::start(&host, config, client).await?;
+    Banner::new("bookie")
+        .line("name", format!("{} ({})", args.name, bookie.id()))
+        .line("serving nodes", bookie.local())
+        .line("data", args.data_dir.display())
+        .line(
+            "durability",
+            "each entry fsynced in the journal before it is answered",
+        )
+        .print();
+    let failed = until_stopped(&host, &stop).await;
+    bookie.stop().await;
+    failed
+}
+
+/// A serving node.
+pub(crate) async fn serving(args: servers::Serving) -> anyhow::Result<()> {
+    let stop = terminal::stop_signal();
+    let host = Host::real("ledgerline");
+    let client = connect(&host, &args.meta, &stop).await?;
+    let listen = Address::new(args.listen.to_string());
+    let mut config = serving::ServingConfig::new(args.name.clone(), listen);
+    config.advertise = args.advertise.map(|address| format!("http://{address}"));
+    config.auto_create_topics = args.auto_create_topics;
+    config.quorum = args.quorum;
+    config.lease = args.lease;
+    broker(&mut config, &args.broker);
+    let serving = serving::Serving::start(&host, config, client).await?;
+    let server = format!("--server {}", serving.endpoint());
+    Banner::new("serving")
+        .line("name", &args.name)
+        .line("clients", serving.endpoint())
+        .line(
+            "durability",
+            format!(
+                "new topics: {} copies, {} fsynced before the ack",
+                args.quorum.write(),
+                args.quorum.ack()
+            ),
+        )
+        .try_next(&[
+            &format!("ledgerline topic create greetings {server}"),
+            &format!("ledgerline cluster status {server}"),
+        ])
+        .print();
+    let failed = until_stopped(&host, &stop).await;
+    serving.stop().await;
+    failed
+}
+
+/// Waits for the user's word, or for a failure of the node.
+async fn until_stopped(host: &Host, stop: &CancellationToken) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        failed = host.tasks.join() => failed.context("the node failed and stops; start it again"),
+    }
+}
+
+async fn start_meta(host: &Host, listen: Address, dir: PathBuf) -> anyhow::Result<meta::Meta> {
+    let config = meta::MetaConfig {
+        listen,
+        store: meta::store::EmbeddedConfig::new(dir),
+    };
+    meta::Meta::start(host, config)
+        .await
+        .map_err(anyhow::Error::from)
+}
+
+async fn stop_tasks(host: &Host) {
+    if let Err(error) = host.tasks.stop(STOP_WITHIN).await {
+        tracing::warn!(%error, "stopped with tasks left");
+    }
+}
+
+/// Connects to meta, waiting for it to come up.
+async fn connect(host: &Host, at: &str, stop: &CancellationToken) -> anyhow::Result<MetaClient> {
+    let config = MetaConfig::new(vec![Address::new(at)]);
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => anyhow::bail!("stopped while waiting for meta"),
+        client = MetaClient::connect(host, config, META_PATIENCE) => client.with_context(|| {
+            format!("meta does not answer at {at}; is it running? set --meta to its address")
+        }),
+    }
+}
+
+fn bookie_config(
+    name: NodeName,
+    listen: Address,
+    data_dir: &Path,
+    journal_dir: Option<&Path>,
+    storage: &servers::Storage,
+) -> bookie::NodeConfig {
+    let journal = journal_dir.map_or_else(|| data_dir.join("journal"), Path::to_path_buf);
+    let mut engine = bookie::Config::new(journal, data_dir.join("ledgers"));
+    engine.journal_file = storage.journal_file;
+    engine.free_low = storage.free_low;
+    engine.cache = storage.read_cache;
+    bookie::NodeConfig {
+        name,
+        listen,
+        advertise: None,
+        lease: Duration::from_secs(2),
+        engine,
+    }
+}
+
+fn broker(config: &mut serving::ServingConfig, args: &servers::Broker) {
+    config.memory = args.memory;
+    config.reflection = !args.no_reflection;
+}
