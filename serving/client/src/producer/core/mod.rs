@@ -80,7 +80,7 @@ pub(super) struct Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Heard {
     pub(super) first_sequence: u64,
-    /// How many messages. A refusal that does not say is for one batch.
+    /// How many messages. 0: those of one batch.
     pub(super) count: u32,
     pub(super) outcome: Result<Place, Problem>,
 }
@@ -298,7 +298,7 @@ impl<W> Core<W> {
                 return After::Over(odd("a receipt came for nothing that is in flight"));
             };
             let sent = &self.sent[index];
-            if sent.first != first_sequence || (end < sent.next() && outcome.is_ok()) {
+            if sent.first != first_sequence || (count > 0 && end < sent.next() && outcome.is_ok()) {
                 return After::Over(odd("a receipt came out of order"));
             }
             first_sequence = sent.next();
