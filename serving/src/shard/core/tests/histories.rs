@@ -164,7 +164,8 @@ impl Life {
         // Mostly the newest ones: older are over or nearly so.
         let back = self.dice.below(nodes.min(2));
         let node = usize::try_from(nodes - 1 - back).unwrap();
-        self.world.step(node);
+        let place = usize::try_from(self.dice.below(8)).unwrap();
+        self.world.step_at(node, place);
     }
 
     fn replace(&mut self, is_killed: bool) {

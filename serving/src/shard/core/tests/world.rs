@@ -194,7 +194,17 @@ impl World {
 
     /// Hands a node its next event.
     pub(super) fn step(&mut self, node: usize) {
-        let Some(event) = self.nodes[node].inbox.pop_front() else {
+        self.step_at(node, 0);
+    }
+
+    /// Hands a node the next event of whoever sent the one at this place: what comes from different sides keeps no order.
+    pub(super) fn step_at(&mut self, node: usize, place: usize) {
+        let inbox = &mut self.nodes[node].inbox;
+        let Some(side) = inbox.get(place).or(inbox.front()).map(side) else {
+            return;
+        };
+        let first = inbox.iter().position(|event| self::side(event) == side);
+        let Some(event) = first.and_then(|at| inbox.remove(at)) else {
             return;
         };
         let mut effects = Vec::new();
@@ -535,6 +545,25 @@ impl World {
 
     pub(super) fn bookie_ids(&self) -> BTreeSet<u64> {
         self.bookies.keys().map(|id| id.get()).collect()
+    }
+}
+
+/// Who sent an event: events of one side keep their order.
+fn side(event: &ShardEvent) -> (u8, u64) {
+    match event {
+        ShardEvent::Open
+        | ShardEvent::Candidates(_)
+        | ShardEvent::RecordChanged
+        | ShardEvent::LeaseCertain(_)
+        | ShardEvent::Release
+        | ShardEvent::Deadline => (0, 0),
+        ShardEvent::Request(request) => (1, request.stream().map_or(0, StreamId::get)),
+        ShardEvent::Answer { bookie, .. }
+        | ShardEvent::Connected(bookie)
+        | ShardEvent::Lost(bookie) => (2, bookie.get()),
+        ShardEvent::Run { tag, .. } => (3, *tag),
+        ShardEvent::Outcome { .. } => (4, 0),
+        ShardEvent::Queried { query, .. } => (5, query.get()),
     }
 }
 
