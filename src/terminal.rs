@@ -24,6 +24,11 @@ pub(crate) fn start_log(filter: Option<&str>, is_server: bool) {
         .init();
 }
 
+/// Says something that is no result of the command.
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
+}
+
 /// Prints an error with its causes, each once.
 pub(crate) fn report(error: &anyhow::Error) {
     eprintln!("error: {error}");

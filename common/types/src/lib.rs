@@ -2,7 +2,15 @@
 //! meta keeps.
 //!
 //! Everything here is a plain value: no IO, no clock, no randomness, no async. A value that exists is valid: text
-//! from outside is parsed once, at the edge, and trusted inside.
+//! from outside is parsed once, at the edge, and trusted inside. One word for each idea, on the wire, in code and in
+//! the documentation:
+//!
+//! - [`chain`]: a shard's record with its two logs, the ledgers of a log, and what an owner may change about them.
+//! - [`cluster`] and [`topic`]: the records of nodes, bookies, topics and subscriptions.
+//! - [`command`]: what nodes ask of meta, and its answers.
+//! - [`storage`]: what an owner says to a bookie, and the bookie's answers.
+//! - [`batch`]: the encoded messages that travel through every node unopened.
+//! - [`Problem`] and [`Reason`]: what went wrong, for people and for programs.
 
 pub mod batch;
 pub mod chain;

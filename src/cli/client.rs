@@ -1,0 +1,150 @@
+//! What all commands that use a cluster have in common: where it is, how to reach it, how to print.
+
+#![expect(clippy::print_stdout, reason = "this is what the commands answer with")]
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use ledgerline_client::{Client, Error, ErrorKind, Reason};
+use serde_json::Value;
+
+/// Which cluster.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Server {
+    /// Serving nodes of the cluster, with commas between: any one that runs will do.
+    #[arg(
+        long = "server",
+        env = "LEDGERLINE_SERVER",
+        default_value = "http://127.0.0.1:7450",
+        value_name = "URL,…",
+        value_delimiter = ',',
+        global = true
+    )]
+    pub(crate) servers: Vec<String>,
+}
+
+impl Server {
+    /// Connects.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
+        Client::connect(self.servers.join(",")).await.map_err(explain)
+    }
+}
+
+/// A refusal with what a person at a command line can do about it.
+pub(crate) fn explain(error: Error) -> anyhow::Error {
+    let advice = match error.reason() {
+        Reason::Unreachable => "start one with `ledgerline standalone`, or set --server",
+        Reason::BadField if error.problem().field.as_deref() == Some("endpoint") => {
+            "set --server to an address such as http://127.0.0.1:7450"
+        }
+        Reason::TopicNotFound => "`ledgerline topic create NAME` makes one",
+        Reason::ExclusiveHeld => "wait for the other consumer to end, or choose another --subscription",
+        Reason::WrongMode => "leave --mode out, or choose another --subscription",
+        Reason::InsufficientBookies => "`ledgerline cluster status` tells which bookies are missing",
+        Reason::ProducerFenced => "another producer uses this name; choose another --name",
+        _ if error.kind() == ErrorKind::Unknown => {
+            "look before you try again: it may have happened"
+        }
+        _ => return anyhow::Error::new(error),
+    };
+    let text = error.to_string();
+    if text.contains(advice) {
+        return anyhow::Error::new(error);
+    }
+    anyhow::anyhow!("{text}\n  try: {advice}")
+}
+
+/// Runs a command on a runtime of its own.
+pub(crate) fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the threads of the process cannot be started")?;
+    let done = runtime.block_on(command);
+    // Connections that still say goodbye are not worth waiting for.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    done
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Output {
+    /// Print JSON.
+    #[arg(long, env = "LEDGERLINE_JSON", global = true)]
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// Prints an object as lines, a list of objects as a table; or either as JSON.
+    pub(crate) fn print(self, value: &Value) {
+        if self.json {
+            println!("{value:#}");
+            return;
+        }
+        match value {
+            Value::Array(rows) => print_table(rows),
+            Value::Object(fields) => {
+                let width = fields.keys().map(String::len).max().unwrap_or(0);
+                for (name, value) in fields {
+                    match value {
+                        Value::Array(rows) if rows.iter().any(Value::is_object) => {
+                            println!("{name}:");
+                            print_table(rows);
+                        }
+                        value => println!("{name:width$}  {}", cell(value)),
+                    }
+                }
+            }
+            value => println!("{}", cell(value)),
+        }
+    }
+}
+
+/// A value in few words.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn print_table(rows: &[Value]) {
+    let Some(Value::Object(first)) = rows.first() else {
+        println!("none");
+        return;
+    };
+    let names: Vec<&String> = first.keys().collect();
+    let cells = |row: &Value| names.iter().map(|name| cell(&row[name.as_str()])).collect();
+    let mut lines: Vec<Vec<String>> = vec![names.iter().map(|name| name.to_uppercase()).collect()];
+    lines.extend(rows.iter().map(cells));
+    let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..names.len()).map(width).collect();
+    for line in &lines {
+        let padded = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_few_words_in_a_cell() {
+        let value = serde_json::json!({"a": null, "b": [], "c": ["x", "y"], "d": 7, "e": "text"});
+        let cells = ["a", "b", "c", "d", "e"].map(|name| cell(&value[name]));
+        assert_eq!(cells, ["-", "-", "x, y", "7", "text"]);
+    }
+
+    #[test]
+    fn a_refusal_tells_what_to_do_next() {
+        let problem = ledgerline_client::Problem::new(Reason::ExclusiveHeld, "held by c-1");
+        let text = explain(problem.into()).to_string();
+        assert!(text.starts_with("held by c-1") && text.contains("--subscription"), "{text}");
+    }
+}

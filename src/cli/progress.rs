@@ -1,0 +1,79 @@
+//! Progress on stderr: a line that moves at a terminal, nothing elsewhere, and a summary at the end.
+
+#![expect(clippy::print_stderr, reason = "this is where the program speaks to a person")]
+
+use std::time::Duration;
+
+use host::Clock;
+use indicatif::{ProgressBar, ProgressStyle};
+use types::{ByteSize, MonoTime};
+
+/// Counts messages and bytes, and shows them.
+#[derive(Debug)]
+pub(super) struct Progress {
+    bar: ProgressBar,
+    clock: Clock,
+    begun: MonoTime,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
+impl Progress {
+    /// Begins. `total`: how many messages there will be, where that is known.
+    pub(super) fn new(clock: &Clock, verb: &str, total: Option<u64>) -> Self {
+        // Hidden where stderr is no terminal.
+        let bar = match total {
+            Some(total) => ProgressBar::new(total),
+            None => ProgressBar::new_spinner(),
+        };
+        let template = if total.is_some() {
+            "{msg} {human_pos} of {human_len} messages, {per_sec}, {eta} left"
+        } else {
+            "{msg} {human_pos} messages, {per_sec}"
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_message(verb.to_owned());
+        Self { bar, clock: clock.clone(), begun: clock.now(), messages: 0, bytes: 0 }
+    }
+
+    /// One more message.
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes as u64;
+        if self.messages.is_multiple_of(256) || self.messages < 256 {
+            self.bar.set_position(self.messages);
+        }
+    }
+
+    /// Since the begin.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.clock.now().since(self.begun)
+    }
+
+    /// Says what was done: `published 10 messages (1KiB) in 0.1 s, 100/s`, and something more.
+    pub(super) fn finish(&self, verb: &str, more: &str) {
+        self.bar.finish_and_clear();
+        let seconds = self.elapsed().as_secs_f64();
+        let each = if seconds > 0.0 { per_second(self.messages, seconds) } else { 0 };
+        let (messages, bytes) = (self.messages, ByteSize::new(self.bytes));
+        let noun = if messages == 1 { "message" } else { "messages" };
+        eprintln!("{verb} {messages} {noun} ({bytes}) in {seconds:.1} s, {each}/s{more}");
+    }
+
+    /// Says something without breaking the line that moves.
+    pub(super) fn note(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is shown to a person"
+)]
+pub(super) fn per_second(count: u64, seconds: f64) -> u64 {
+    (count as f64 / seconds) as u64
+}
