@@ -1,0 +1,629 @@
+//! Bookies: the real engine on a simulated disk, its workers, and the life of its process.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bookie::{Answer, Ask, Config, Effect, Engine, Job, JobDone, OpenError, Opening, Place, Token, Worker};
+use host::disk::Disk as _;
+use host::disk::sim::{DirImage, Latency, SimDisk};
+use types::cluster::{BookieState, NodeRole};
+use types::command::{Command, Reply};
+use types::storage::{AddResult, LacResult, ReadResult};
+use types::{BookieId, ClusterId, CommandId, MonoTime, NodeName, Reason, SessionId};
+
+use super::agenda::{MS, Nanos, SECOND};
+use super::event::{Event, Message, MetaAnswer, MetaAsk, ReplyTo, Timer, after};
+use super::marks::Mark;
+use super::net::Host;
+use super::world::World;
+
+/// One bookie.
+#[derive(Debug)]
+pub(super) struct Bookie {
+    pub(super) name: NodeName,
+    pub(super) config: Config,
+    pub(super) disk: SimDisk,
+    /// Counts processes: what belongs to an older one is late.
+    pub(super) life: u32,
+    pub(super) process: Process,
+    pub(super) id: Option<BookieId>,
+    pub(super) session: Option<SessionId>,
+    /// When the process began: its monotonic clock starts there.
+    began: Nanos,
+    workers: BTreeMap<Worker, Queue>,
+    waiting: BTreeMap<u64, (usize, ReplyTo, Ask)>,
+    next_token: u64,
+    timer: Option<Nanos>,
+    calls: BTreeMap<u64, Call>,
+    standing: BookieState,
+    /// Adds are refused for want of room.
+    pub(super) is_full: bool,
+    /// The next disk job ends with the process.
+    pub(super) dies_in_job: bool,
+    /// Copies of both directories, from an earlier process.
+    pub(super) copy: Option<(u32, DirImage, DirImage)>,
+    /// Whether it is to stay down.
+    pub(super) is_gone: bool,
+    pub(super) latency: Latency,
+}
+
+/// How far a bookie's process is.
+pub(super) enum Process {
+    /// There is none.
+    Down,
+    /// Its directories are read; meta is asked.
+    Opening(Option<Box<Opening>>),
+    /// It answers.
+    Open(Box<Engine>),
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Down => "down",
+            Self::Opening(_) => "opening",
+            Self::Open(_) => "open",
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    is_busy: bool,
+}
+
+/// What a bookie asked of meta.
+#[derive(Debug, Clone)]
+enum Call {
+    Open(Command),
+    Register(Command),
+    Beat,
+    Report,
+}
+
+/// How long a call may take before it is made again.
+const CALL_TIMEOUT: Nanos = 700 * MS;
+
+impl Bookie {
+    pub(super) fn new(at: usize, swarm: &super::swarm::Swarm, seed: u64) -> Self {
+        let config = Config {
+            journal_file: swarm.journal,
+            journal_first_file: swarm.journal,
+            memtable: swarm.memtable,
+            entry_max: 4 << 10,
+            space_every: Duration::from_millis(300),
+            ..Config::small(PathBuf::from("journal"), PathBuf::from("data"))
+        };
+        let latency = Latency {
+            per_op: Duration::from_micros(5),
+            per_mib: Duration::from_millis(2),
+            per_sync: Duration::from_micros(300),
+            jitter_max: Duration::from_micros(100),
+        };
+        let disk = SimDisk::new(seed);
+        disk.set_latency(latency);
+        let name = format!("bookie-{at}");
+        Self {
+            name: name.parse().expect("a plain word is a name"),
+            config,
+            disk,
+            life: 0,
+            process: Process::Down,
+            id: None,
+            session: None,
+            began: 0,
+            workers: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            next_token: 0,
+            timer: None,
+            calls: BTreeMap::new(),
+            standing: BookieState::ReadWrite,
+            is_full: false,
+            dies_in_job: false,
+            copy: None,
+            is_gone: false,
+            latency,
+        }
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self.process, Process::Open(_))
+    }
+
+    pub(super) const fn is_down(&self) -> bool {
+        matches!(self.process, Process::Down)
+    }
+
+    fn mono(&self, now: Nanos) -> MonoTime {
+        MonoTime::from_nanos(now - self.began + SECOND)
+    }
+
+    /// Both directories.
+    pub(super) fn dirs(&self) -> [PathBuf; 2] {
+        [self.config.journal_dir.clone(), self.config.data_dir.clone()]
+    }
+}
+
+impl World {
+    /// A bookie's process begins: it reads its directories and asks meta.
+    pub(super) fn bookie_start(&mut self, at: usize) {
+        let now = self.now;
+        let entropy = self.rng.u128();
+        let bookie = &mut self.bookies[at];
+        if !bookie.is_down() || bookie.is_gone {
+            return;
+        }
+        bookie.life += 1;
+        bookie.began = now;
+        bookie.session = None;
+        bookie.standing = BookieState::ReadWrite;
+        bookie.is_full = false;
+        let place = Place {
+            cluster: ClusterId::new(1),
+            name: bookie.name.clone(),
+            entropy,
+        };
+        let disk = Arc::new(bookie.disk.clone());
+        match Opening::start(bookie.config.clone(), disk, place) {
+            Ok(opening) => {
+                let damage = opening.damage().to_vec();
+                bookie.process = Process::Opening(Some(Box::new(opening)));
+                let open = Command::OpenSession {
+                    role: NodeRole::Bookie,
+                    name: bookie.name.clone(),
+                    address: format!("{}:1", bookie.name),
+                    endpoint: String::new(),
+                    lease: self.swarm.lease,
+                    command: CommandId::new(entropy),
+                };
+                self.trace(|| format!("bookie-{at} starts damage={damage:?}"));
+                if !damage.is_empty() && !self.observer.may_be_damaged(at) {
+                    self.violation("I19", format!("bookie-{at} finds damage that nobody did: {damage:?}"));
+                }
+                self.bookie_call(at, Call::Open(open));
+            }
+            Err(error) => self.bookie_unopened(at, &error),
+        }
+    }
+
+    fn bookie_unopened(&mut self, at: usize, error: &OpenError) {
+        self.marks.hit(Mark::OpenFailed);
+        let text = error.to_string();
+        self.trace(|| format!("bookie-{at} does not open: {text}"));
+        match error {
+            OpenError::Disk { .. } => {}
+            OpenError::IdentityLost { .. } if self.observer.may_be_damaged(at) => {
+                // What the message tells the operator to do.
+                let bookie = &self.bookies[at];
+                for dir in bookie.dirs() {
+                    bookie.disk.wipe(&dir);
+                }
+            }
+            OpenError::NewerFormat { .. } | OpenError::Swapped { .. } | OpenError::Record { .. }
+            | OpenError::OtherBookie { .. } | OpenError::OtherCluster { .. }
+                if self.observer.may_be_damaged(at) =>
+            {
+                let bookie = &self.bookies[at];
+                for dir in bookie.dirs() {
+                    bookie.disk.wipe(&dir);
+                }
+            }
+            _ => self.violation("open", format!("bookie-{at}: {text}")),
+        }
+        self.bookie_dies(at, false);
+        let wait = 200 * MS + self.rng.below(SECOND);
+        self.agenda.put(self.now + wait, Event::BookieStarts { bookie: at });
+    }
+
+    fn bookie_call(&mut self, at: usize, call: Call) {
+        let ask = match &call {
+            Call::Open(command) | Call::Register(command) => MetaAsk::Command(Box::new(command.clone())),
+            Call::Beat => match self.bookies[at].session {
+                Some(session) => MetaAsk::Alive(session),
+                None => return,
+            },
+            Call::Report => match self.bookie_report(at) {
+                Some(command) => MetaAsk::Command(Box::new(command)),
+                None => return,
+            },
+        };
+        let number = self.next_number();
+        let life = self.bookies[at].life;
+        let is_needed = matches!(call, Call::Open(_) | Call::Register(_));
+        self.bookies[at].calls.insert(number, call);
+        let message = Message::MetaAsk {
+            from: Host::Bookie(at),
+            life,
+            call: number,
+            ask,
+        };
+        self.send(Host::Bookie(at), Host::Meta, message);
+        if is_needed {
+            let timer = Timer::Call(number);
+            self.bookie_timer(at, CALL_TIMEOUT, timer);
+        }
+    }
+
+    fn bookie_report(&self, at: usize) -> Option<Command> {
+        let bookie = &self.bookies[at];
+        let Process::Open(engine) = &bookie.process else {
+            return None;
+        };
+        Some(Command::ReportBookie {
+            id: bookie.id?,
+            session: bookie.session?,
+            mark: engine.mark(),
+            state: bookie.standing,
+        })
+    }
+
+    fn bookie_timer(&mut self, at: usize, wait: Nanos, timer: Timer) {
+        let life = self.bookies[at].life;
+        let event = Event::BookieTimer {
+            bookie: at,
+            life,
+            timer,
+        };
+        self.agenda.put(self.now + wait, event);
+    }
+
+    /// A timer of the process.
+    pub(super) fn bookie_timed(&mut self, at: usize, timer: Timer) {
+        match timer {
+            Timer::Beat => {
+                self.bookie_call(at, Call::Beat);
+                let wait = after(0, self.swarm.lease / 4);
+                self.bookie_timer(at, wait, Timer::Beat);
+            }
+            Timer::Call(number) => {
+                if let Some(call) = self.bookies[at].calls.remove(&number) {
+                    self.bookie_call(at, call);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Meta answered a bookie.
+    pub(super) fn bookie_told(&mut self, at: usize, number: u64, answer: MetaAnswer) {
+        let Some(call) = self.bookies[at].calls.remove(&number) else {
+            return;
+        };
+        match (call, answer) {
+            (Call::Open(_), MetaAnswer::Command(Ok(Reply::Session(session)))) => {
+                let bookie = &mut self.bookies[at];
+                bookie.session = Some(session.id);
+                let Process::Opening(Some(opening)) = &bookie.process else {
+                    return;
+                };
+                let claim = opening.claim(format!("{}:1", bookie.name));
+                let register = Command::RegisterBookie {
+                    claim,
+                    session: session.id,
+                };
+                let wait = after(0, self.swarm.lease / 4);
+                self.bookie_timer(at, wait, Timer::Beat);
+                self.bookie_call(at, Call::Register(register));
+            }
+            (Call::Register(command), MetaAnswer::Command(Ok(Reply::Bookie(record)))) => {
+                self.bookie_registered(at, &command, &record);
+            }
+            (Call::Open(_) | Call::Register(_), MetaAnswer::Command(Err(problem))) => {
+                if problem.reason == Reason::ExclusiveHeld {
+                    self.marks.hit(Mark::HolderAlive);
+                }
+                self.trace(|| format!("bookie-{at} is not admitted: {problem}"));
+                self.bookie_crash(at, 300 * MS);
+            }
+            (Call::Beat, MetaAnswer::Alive(false)) => {
+                // A newer process of this name has begun: this one stops.
+                self.trace(|| format!("bookie-{at}: session over"));
+                self.bookie_crash(at, 300 * MS);
+            }
+            _ => {}
+        }
+    }
+
+    fn bookie_registered(
+        &mut self,
+        at: usize,
+        command: &Command,
+        record: &types::cluster::BookieRecord,
+    ) {
+        let now = self.now;
+        let bookie = &mut self.bookies[at];
+        let Process::Opening(opening) = &mut bookie.process else {
+            return;
+        };
+        let Some(opening) = opening.take() else {
+            return;
+        };
+        let mono = bookie.mono(now);
+        match opening.finish(record, mono) {
+            Ok((engine, report)) => {
+                bookie.process = Process::Open(Box::new(engine));
+                bookie.id = Some(record.id);
+                if report.cut_tail {
+                    self.marks.hit(Mark::TornTail);
+                }
+                if let Command::RegisterBookie { claim, .. } = command
+                    && claim.born.is_some_and(|born| born != record.born)
+                {
+                    self.marks.hit(Mark::BornAgain);
+                }
+                self.trace(|| format!("bookie-{at} open {report:?}"));
+                let found = self.observer.bookie_opened(at, record);
+                self.violations(found);
+                self.engine(at, bookie::Event::Deadline);
+            }
+            Err(error) => self.bookie_unopened(at, &error),
+        }
+    }
+
+    /// The process dies, and starts again after `wait`.
+    pub(super) fn bookie_crash(&mut self, at: usize, wait: Nanos) {
+        self.bookie_dies(at, true);
+        self.agenda.put(self.now + wait, Event::BookieStarts { bookie: at });
+    }
+
+    /// The process dies.
+    pub(super) fn bookie_dies(&mut self, at: usize, with_disk: bool) {
+        let bookie = &mut self.bookies[at];
+        bookie.process = Process::Down;
+        bookie.life += 1;
+        bookie.workers.clear();
+        bookie.waiting.clear();
+        bookie.calls.clear();
+        bookie.timer = None;
+        bookie.dies_in_job = false;
+        if with_disk {
+            if bookie.disk.is_off() {
+                bookie.disk.restart();
+            } else {
+                bookie.disk.crash_process();
+            }
+        } else if bookie.disk.is_off() {
+            bookie.disk.restart();
+        } else {
+            bookie.disk.crash_process();
+        }
+        self.links_break(at);
+    }
+
+    /// The machine loses power.
+    pub(super) fn bookie_power(&mut self, at: usize) {
+        let rng = self.rng.fork("power");
+        self.bookie_dies(at, true);
+        self.bookies[at].disk.crash(&rng);
+    }
+
+    /// A request arrives at a bookie.
+    pub(super) fn bookie_asked(&mut self, at: usize, server: usize, reply: ReplyTo, ask: Ask) {
+        if !self.bookies[at].is_open() {
+            return;
+        }
+        self.observer.asked(at, &ask);
+        let bookie = &mut self.bookies[at];
+        let token = bookie.next_token;
+        bookie.next_token += 1;
+        if !matches!(ask, Ask::SetLac(_)) {
+            bookie.waiting.insert(token, (server, reply, ask.clone()));
+        }
+        let request = bookie::Request {
+            token: Token(token),
+            ask,
+        };
+        self.engine(at, bookie::Event::Requests(vec![request]));
+    }
+
+    /// Hands the engine an event and performs its effects.
+    pub(super) fn engine(&mut self, at: usize, event: bookie::Event) {
+        let now = self.now;
+        let bookie = &mut self.bookies[at];
+        let mono = bookie.mono(now);
+        let Process::Open(engine) = &mut bookie.process else {
+            return;
+        };
+        let mut effects = Vec::new();
+        engine.handle(mono, event, &mut effects);
+        let stats = engine.stats();
+        let found = self.observer.engine_stands(at, bookie.life, &stats);
+        self.violations(found);
+        for effect in effects {
+            self.engine_wants(at, effect);
+        }
+        self.engine_timer(at);
+    }
+
+    fn engine_timer(&mut self, at: usize) {
+        let bookie = &mut self.bookies[at];
+        let Process::Open(engine) = &bookie.process else {
+            return;
+        };
+        let Some(due) = engine.deadline() else {
+            return;
+        };
+        let due = (due.as_nanos() + bookie.began).saturating_sub(SECOND).max(self.now);
+        if bookie.timer.is_none_or(|timer| timer > due) {
+            bookie.timer = Some(due);
+            let life = bookie.life;
+            self.agenda.put(due, Event::EngineTimer { bookie: at, life });
+        }
+    }
+
+    /// The engine's timer.
+    pub(super) fn engine_timed(&mut self, at: usize) {
+        let now = self.now;
+        let bookie = &mut self.bookies[at];
+        if bookie.timer.is_none_or(|timer| timer > now) {
+            return;
+        }
+        bookie.timer = None;
+        self.engine(at, bookie::Event::Deadline);
+    }
+
+    fn engine_wants(&mut self, at: usize, effect: Effect) {
+        match effect {
+            Effect::Reply { token, answer } => self.engine_replies(at, token, answer),
+            Effect::Run { worker, job } => {
+                let queue = self.bookies[at].workers.entry(worker).or_default();
+                queue.jobs.push_back(job);
+                self.next_job(at, worker);
+            }
+            Effect::MarkMoved(_) => self.bookie_call(at, Call::Report),
+            Effect::Standing(standing) => {
+                let bookie = &mut self.bookies[at];
+                bookie.is_full = standing == bookie::Standing::ReadOnly;
+                bookie.standing = match standing {
+                    bookie::Standing::ReadWrite => BookieState::ReadWrite,
+                    bookie::Standing::ReadOnly => BookieState::ReadOnly,
+                };
+                self.bookie_call(at, Call::Report);
+            }
+            Effect::Alarm(bookie::engine::Alarm::Mismatch { ledger, entry }) => {
+                self.violation("I13", format!("bookie-{at}: second payload {ledger} {entry}"));
+            }
+            Effect::Alarm(bookie::engine::Alarm::DamagedBlock { .. }) => {
+                self.marks.hit(Mark::DamagedBlock);
+                if !self.observer.may_be_damaged(at) && !self.observer.reads_fail() {
+                    self.violation("I22", format!("bookie-{at}: damaged block that nobody damaged"));
+                }
+            }
+            Effect::Fatal(what) => {
+                self.marks.hit(Mark::StorageFailed);
+                self.trace(|| format!("bookie-{at} fatal: {what}"));
+                let wait = 100 * MS + self.rng.below(2 * SECOND);
+                self.bookie_crash(at, wait);
+            }
+            Effect::Stopped => {
+                let wait = 100 * MS + self.rng.below(2 * SECOND);
+                self.bookie_crash(at, wait);
+            }
+        }
+    }
+
+    fn engine_replies(&mut self, at: usize, token: Token, answer: Answer) {
+        let bookie = &mut self.bookies[at];
+        let Some((server, reply, ask)) = bookie.waiting.remove(&token.0) else {
+            self.violation("engine", format!("bookie-{at} answers twice: {answer:?}"));
+            return;
+        };
+        if bookie.is_full
+            && matches!(&answer, Answer::Read(ReadResult::Found { .. } | ReadResult::NeverHad) | Answer::ReadLac(LacResult::Lac(_)))
+        {
+            self.marks.hit(Mark::FenceWhileFull);
+        }
+        if answer == Answer::Add(AddResult::ReadOnly) {
+            self.marks.hit(Mark::AddReadOnly);
+        }
+        let found = self.observer.replied(at, &ask, &answer, &mut self.marks);
+        self.violations(found);
+        let message = Message::Says {
+            bookie: at,
+            reply,
+            answer,
+        };
+        self.say_on_link(at, server, message);
+    }
+
+    fn next_job(&mut self, at: usize, worker: Worker) {
+        let run_later = self.rng.one_in(3);
+        let wait = self.rng.below(MS);
+        let bookie = &mut self.bookies[at];
+        let life = bookie.life;
+        let queue = bookie.workers.entry(worker).or_default();
+        if queue.is_busy {
+            return;
+        }
+        let Some(job) = queue.jobs.pop_front() else {
+            return;
+        };
+        queue.is_busy = true;
+        if run_later {
+            let event = Event::JobBegins {
+                bookie: at,
+                life,
+                worker,
+                job: Box::new(job),
+            };
+            self.agenda.put(self.now + wait, event);
+        } else {
+            self.run_job(at, worker, job);
+        }
+    }
+
+    /// A job does its work; its end is told when the time it took has passed.
+    pub(super) fn run_job(&mut self, at: usize, worker: Worker, job: Job) {
+        let name = job.name();
+        let bookie = &mut self.bookies[at];
+        let life = bookie.life;
+        let before = bookie.disk.busy();
+        let dies = bookie.dies_in_job;
+        if dies {
+            bookie.disk.record_snapshots(true);
+        }
+        let done = job.run();
+        if dies {
+            self.marks.hit(Mark::DiedInJob);
+            return self.die_in_job(at);
+        }
+        if bookie.disk.is_off() {
+            self.marks.hit(Mark::PowerInJob);
+            self.trace(|| format!("bookie-{at} loses power in job {name}"));
+            let wait = 100 * MS + self.rng.below(3 * SECOND);
+            return self.bookie_crash(at, wait);
+        }
+        if name == "merge" {
+            self.marks.hit(Mark::Merged);
+        }
+        let took = after(0, bookie.disk.busy() - before);
+        let event = Event::JobEnds {
+            bookie: at,
+            life,
+            worker,
+            done: Box::new(done),
+        };
+        self.agenda.put(self.now + took, event);
+    }
+
+    /// The process dies at some call of the job that just ran: its disk is what it was then.
+    fn die_in_job(&mut self, at: usize) {
+        let rng = self.rng.fork("kill");
+        let bookie = &mut self.bookies[at];
+        let snapshots = bookie.disk.take_snapshots();
+        bookie.disk.record_snapshots(false);
+        bookie.dies_in_job = false;
+        if !snapshots.is_empty() {
+            let (op, snapshot) = &snapshots[rng.index(snapshots.len())];
+            let op = *op;
+            let disk = snapshot.after_kill(&rng);
+            disk.set_latency(bookie.latency);
+            bookie.process = Process::Down;
+            bookie.disk = disk;
+            self.trace(|| format!("bookie-{at} dies in a job after call {op}"));
+        }
+        let wait = 50 * MS + self.rng.below(2 * SECOND);
+        self.bookie_crash(at, wait);
+    }
+
+    /// A job ended.
+    pub(super) fn job_done(&mut self, at: usize, worker: Worker, done: JobDone) {
+        if let Some(queue) = self.bookies[at].workers.get_mut(&worker) {
+            queue.is_busy = false;
+        }
+        let failed = done.error().map(ToString::to_string);
+        let life = self.bookies[at].life;
+        self.engine(at, bookie::Event::Done(done));
+        if let (Some(error), Worker::Journal) = (failed, worker)
+            && self.bookies[at].life == life
+        {
+            self.violation("I21", format!("bookie-{at} goes on after a failed frame: {error}"));
+        }
+        if self.bookies[at].life == life {
+            self.next_job(at, worker);
+        }
+    }
+}

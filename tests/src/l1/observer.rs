@@ -1,0 +1,395 @@
+//! Sees everything from outside, and checks the invariants of the ledger protocol by number.
+
+use std::collections::BTreeMap;
+
+use bookie::{Answer, Ask, Stats};
+use catalog::{Key, LedgerBody, MemStore, Record};
+use types::chain::{LedgerState, LogKind, ShardChange, ShardCommand};
+use types::cluster::BookieRecord;
+use types::command::Command;
+use types::storage::{AddKind, AddResult, Entry, LacResult, ReadResult, RunItem, SealedReason};
+use types::{BookieId, Crc32c, EntryId, Epoch, LedgerId, LogId};
+
+use super::marks::{Mark, Marks};
+
+/// An invariant that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Its number, or a word where it has none.
+    pub rule: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+/// What a check found.
+pub(super) type Found = Vec<Violation>;
+
+/// A place in a ledger.
+type Spot = (LedgerId, EntryId);
+
+/// What has happened, as far as a check needs it.
+#[derive(Debug, Default)]
+pub(super) struct Observer {
+    ids: Vec<Option<BookieId>>,
+    /// Bookies whose disks were harmed on purpose.
+    damaged: Vec<bool>,
+    reads_fail: bool,
+    /// Counts what arrives and what is answered.
+    ordinal: u64,
+    /// Who said that it stored an entry, a bit for each bookie.
+    stored: BTreeMap<Spot, u32>,
+    /// The one payload of each entry (I13).
+    payloads: BTreeMap<Spot, Crc32c>,
+    /// When an add first came to a bookie (I10).
+    came: BTreeMap<(usize, Spot), u64>,
+    /// The fences a bookie answered for, and when (I8, I9, I10).
+    fences: BTreeMap<(usize, LogId), BTreeMap<Epoch, u64>>,
+    /// The highest LAC of a ledger that anybody showed (I7).
+    lacs: BTreeMap<LedgerId, EntryId>,
+    /// How far an owner confirmed a ledger (I1, I2, I6).
+    confirmed: BTreeMap<LedgerId, EntryId>,
+    /// The ends of closed ledgers.
+    ends: BTreeMap<LedgerId, Option<EntryId>>,
+    /// Who said to a recovery that it never had an entry (I12).
+    negatives: BTreeMap<(Spot, Epoch), u32>,
+    /// The checkpoint mark of each process (I20).
+    checkpoints: BTreeMap<(usize, u32), u64>,
+    commits: u64,
+}
+
+fn found(rule: &'static str, what: String) -> Found {
+    vec![Violation { rule, what }]
+}
+
+fn ledger(store: &MemStore, id: LedgerId) -> Option<&LedgerBody> {
+    match &store.image().get(&Key::Ledger(id))?.record {
+        Record::Ledger(body) => Some(body),
+        _ => None,
+    }
+}
+
+fn next(entry: Option<EntryId>) -> EntryId {
+    entry.map_or(EntryId::new(0), EntryId::next)
+}
+
+impl Observer {
+    pub(super) fn new(bookies: usize) -> Self {
+        Self {
+            ids: vec![None; bookies],
+            damaged: vec![false; bookies],
+            ..Self::default()
+        }
+    }
+
+    /// Somebody harms a bookie's disk.
+    pub(super) fn damage(&mut self, bookie: usize) {
+        self.damaged[bookie] = true;
+    }
+
+    pub(super) fn may_be_damaged(&self, bookie: usize) -> bool {
+        self.damaged[bookie]
+    }
+
+    pub(super) const fn reads_fail(&self) -> bool {
+        self.reads_fail
+    }
+
+    pub(super) fn bookie_opened(&mut self, bookie: usize, record: &BookieRecord) -> Found {
+        let known = self.ids[bookie].replace(record.id);
+        match known.is_none_or(|known| known == record.id) {
+            true => Vec::new(),
+            false => found("M", format!("bookie-{bookie} has two numbers")),
+        }
+    }
+
+    /// I20: the checkpoint mark never passes what is durable and never goes back.
+    pub(super) fn engine_stands(&mut self, bookie: usize, life: u32, stats: &Stats) -> Found {
+        let before = self.checkpoints.insert((bookie, life), stats.mark).unwrap_or(0);
+        if stats.mark < before || stats.mark > stats.durable_frame + 1 {
+            let what = format!("bookie-{bookie}: mark {before} -> {} durable {}", stats.mark, stats.durable_frame);
+            return found("I20", what);
+        }
+        Vec::new()
+    }
+
+    /// A request comes to a bookie.
+    pub(super) fn asked(&mut self, bookie: usize, ask: &Ask) {
+        self.ordinal += 1;
+        if let Ask::Add(add) = ask {
+            let spot = (add.ledger, add.entry.id);
+            self.came.entry((bookie, spot)).or_insert(self.ordinal);
+        }
+    }
+
+    /// A bookie answers.
+    pub(super) fn replied(&mut self, bookie: usize, ask: &Ask, answer: &Answer, marks: &mut Marks) -> Found {
+        self.ordinal += 1;
+        match (ask, answer) {
+            (Ask::Add(add), Answer::Add(result)) => self.added(bookie, add, *result, marks),
+            (Ask::Read(read), Answer::Read(result)) => self.read(bookie, read, result, marks),
+            (Ask::ReadLac(read), Answer::ReadLac(LacResult::Lac(lac))) => {
+                self.fenced(bookie, read.ledger.log(), read.fence);
+                self.lac_shown(read.ledger, *lac)
+            }
+            (Ask::ReadLac(_), Answer::ReadLac(LacResult::Fenced { .. })) => {
+                marks.hit(Mark::ReadFenced);
+                Vec::new()
+            }
+            (Ask::ReadRun(run), Answer::ReadRun(items)) => self.run(bookie, run, items),
+            (Ask::ReadLac(_), Answer::ReadLac(LacResult::Busy)) => Vec::new(),
+            _ => found("engine", format!("bookie-{bookie} answers {ask:?} with {answer:?}")),
+        }
+    }
+
+    fn added(&mut self, bookie: usize, add: &types::storage::Add, result: AddResult, marks: &mut Marks) -> Found {
+        let spot = (add.ledger, add.entry.id);
+        match result {
+            AddResult::Stored => {}
+            AddResult::Fenced { .. } => marks.hit(Mark::AddFenced),
+            AddResult::Sealed(SealedReason::SuccessorSeen) => marks.hit(Mark::AddSuccessorSeen),
+            AddResult::Sealed(SealedReason::OlderThanBirth) => marks.hit(Mark::AddOlderThanBirth),
+            AddResult::Sealed(SealedReason::Dropped) => {}
+            AddResult::Busy => marks.hit(Mark::AddBusy),
+            AddResult::ReadOnly => {}
+            AddResult::Mismatch => {
+                return found("I13", format!("bookie-{bookie} holds another {spot:?}"));
+            }
+        }
+        if result != AddResult::Stored {
+            return Vec::new();
+        }
+        if add.kind == AddKind::Recovery {
+            marks.hit(Mark::WroteBack);
+        }
+        *self.stored.entry(spot).or_default() |= 1 << bookie;
+        let mut all = self.payload(bookie, add.ledger, &add.entry);
+        // I8, I9, I10: a fence that was answered holds, whatever happened to the bookie since.
+        let fences = self.fences.get(&(bookie, add.ledger.log()));
+        let higher = fences.and_then(|f| f.range(add.epoch.next()..).map(|(_, at)| *at).min());
+        let came = self.came.get(&(bookie, spot)).copied().unwrap_or(u64::MAX);
+        if higher.is_some_and(|fenced| fenced < came) {
+            all.extend(found(
+                "I10",
+                format!("bookie-{bookie} stores {spot:?} of epoch {} that came after a fence was answered", add.epoch),
+            ));
+        }
+        all
+    }
+
+    /// I13, I22: an entry has one payload, and it is whole.
+    fn payload(&mut self, bookie: usize, ledger: LedgerId, entry: &Entry) -> Found {
+        let spot = (ledger, entry.id);
+        if !entry.is_intact(ledger) {
+            return found("I22", format!("bookie-{bookie} gives damaged bytes of {spot:?}"));
+        }
+        let first = *self.payloads.entry(spot).or_insert(entry.crc);
+        match first == entry.crc {
+            true => Vec::new(),
+            false => found("I13", format!("bookie-{bookie} gives another payload of {spot:?}")),
+        }
+    }
+
+    fn fenced(&mut self, bookie: usize, log: LogId, fence: Option<Epoch>) {
+        if let Some(epoch) = fence {
+            let ordinal = self.ordinal;
+            let fences = self.fences.entry((bookie, log)).or_default();
+            fences.entry(epoch).or_insert(ordinal);
+        }
+    }
+
+    fn read(&mut self, bookie: usize, read: &types::storage::Read, result: &ReadResult, marks: &mut Marks) -> Found {
+        let spot = (read.ledger, read.entry);
+        match result {
+            ReadResult::Found { entry, lac } => {
+                self.fenced(bookie, read.ledger.log(), read.fence);
+                let mut all = self.payload(bookie, read.ledger, entry);
+                all.extend(self.lac_shown(read.ledger, *lac));
+                all
+            }
+            ReadResult::NeverHad => {
+                marks.hit(Mark::SaidNeverHad);
+                self.fenced(bookie, read.ledger.log(), read.fence);
+                if let Some(epoch) = read.fence {
+                    *self.negatives.entry((spot, epoch)).or_default() |= 1 << bookie;
+                }
+                self.never_had(bookie, spot)
+            }
+            ReadResult::Unknown => {
+                marks.hit(Mark::SaidUnknown);
+                self.fenced(bookie, read.ledger.log(), read.fence);
+                Vec::new()
+            }
+            ReadResult::Fenced { .. } => {
+                marks.hit(Mark::ReadFenced);
+                Vec::new()
+            }
+            ReadResult::Busy => Vec::new(),
+        }
+    }
+
+    /// I11: who stored it never says that it never had it.
+    fn never_had(&self, bookie: usize, spot: Spot) -> Found {
+        let stored = self.stored.get(&spot).copied().unwrap_or(0);
+        match stored & (1 << bookie) {
+            0 => Vec::new(),
+            _ => found("I11", format!("bookie-{bookie} stored {spot:?} and says it never had it")),
+        }
+    }
+
+    fn run(&mut self, bookie: usize, run: &types::storage::ReadRun, items: &[RunItem]) -> Found {
+        let mut at = run.first;
+        let mut all = Vec::new();
+        for item in items {
+            match item {
+                RunItem::Entry(entry) => {
+                    all.extend(self.payload(bookie, run.ledger, entry));
+                    at = entry.id.next();
+                }
+                RunItem::Prefix { id, .. } => at = id.next(),
+                RunItem::NeverHad => all.extend(self.never_had(bookie, (run.ledger, at))),
+                RunItem::Unknown | RunItem::Busy => {}
+            }
+        }
+        all
+    }
+
+    /// I7: no LAC that is shown passes the end.
+    fn lac_shown(&mut self, ledger: LedgerId, lac: Option<EntryId>) -> Found {
+        let Some(lac) = lac else {
+            return Vec::new();
+        };
+        let highest = self.lacs.entry(ledger).or_insert(lac);
+        *highest = lac.max(*highest);
+        match self.ends.get(&ledger) {
+            Some(end) if Some(lac) > *end => {
+                found("I7", format!("LAC {lac} of {ledger} shown, its end is {end:?}"))
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn copies(&self, body: &LedgerBody, spot: Spot) -> usize {
+        let stored = self.stored.get(&spot).copied().unwrap_or(0);
+        let holds = |id: &&BookieId| {
+            let place = self.ids.iter().position(|known| known.as_ref() == Some(*id));
+            place.is_some_and(|place| stored & (1 << place) != 0)
+        };
+        body.ensemble.iter().filter(holds).count()
+    }
+
+    /// I2: every entry of the range was said to be stored by Qa bookies of the ensemble.
+    fn quorum(&self, body: &LedgerBody, id: LedgerId, from: EntryId, to: EntryId) -> Found {
+        for entry in (from.get()..=to.get()).map(EntryId::new) {
+            let copies = self.copies(body, (id, entry));
+            if copies < body.quorum.ack() {
+                return found("I2", format!("{id} counts as confirmed to {to}, {entry} has {copies} copies"));
+            }
+        }
+        Vec::new()
+    }
+
+    /// An owner shows a LAC: what it covers is confirmed (I2, I6, I15).
+    pub(super) fn confirmed(&mut self, store: &MemStore, id: LedgerId, lac: EntryId, epoch: Option<Epoch>) -> Found {
+        let before = self.confirmed.get(&id).copied();
+        if before >= Some(lac) {
+            return Vec::new();
+        }
+        self.confirmed.insert(id, lac);
+        let Some(body) = ledger(store, id) else {
+            return found("I15", format!("{id} is confirmed to {lac} and meta does not know it"));
+        };
+        let mut all = self.quorum(body, id, next(before), lac);
+        if let LedgerState::Closed { last, .. } = body.state
+            && last < Some(lac)
+        {
+            all.extend(found("I6", format!("{id} closed at {last:?} and confirmed to {lac} by epoch {epoch:?}")));
+        }
+        all
+    }
+
+    /// A producer was told that its batch is stored there (I1, I2).
+    pub(super) fn acked(&self, store: &MemStore, id: LedgerId, entry: EntryId) -> Found {
+        let confirmed = self.confirmed.get(&id).copied() >= Some(entry);
+        let recovered = self.ends.get(&id).is_some_and(|end| *end >= Some(entry));
+        if ledger(store, id).is_none() || !(confirmed || recovered) {
+            return found("I2", format!("{id} {entry} acked and neither confirmed nor recovered"));
+        }
+        Vec::new()
+    }
+
+    /// Meta committed something (I1, I3, I4, I5, I12, I14, I16, I18).
+    pub(super) fn committed(&mut self, before: &MemStore, after: &MemStore, command: &Command, marks: &mut Marks) -> Found {
+        self.commits += 1;
+        let mut wrong = catalog::check_step(before.image(), after.image());
+        if self.commits.is_multiple_of(16) {
+            wrong.extend(catalog::check(after.image()));
+        }
+        let wrong = wrong.into_iter();
+        let mut all: Found = wrong.map(|v| Violation { rule: v.rule, what: v.what }).collect();
+        if let Command::ChangeShard(change) = command {
+            if let ShardChange::Extend { close: Some(_), successor: Some(_), .. } = change.change {
+                marks.hit(Mark::SealedAndExtended);
+            }
+            all.extend(self.closed(before, after, change, marks));
+        }
+        all
+    }
+
+    fn closed(&mut self, before: &MemStore, after: &MemStore, change: &ShardCommand, marks: &mut Marks) -> Found {
+        let mut all = Vec::new();
+        let Some(Record::Shard(record)) = before.image().get(&Key::Shard(change.shard)).map(|v| &v.record) else {
+            return found("M", format!("{} changed and was not there", change.shard));
+        };
+        for kind in LogKind::BOTH {
+            let Some(id) = record.chain(kind).tail_id() else {
+                continue;
+            };
+            let Some(body) = ledger(after, id) else {
+                continue;
+            };
+            let LedgerState::Closed { last, .. } = body.state else {
+                continue;
+            };
+            self.ends.insert(id, last);
+            let confirmed = self.confirmed.get(&id).copied();
+            if confirmed > last {
+                all.extend(found("I1", format!("{id} confirmed to {confirmed:?}, closed at {last:?}")));
+            }
+            let shown = self.lacs.get(&id).copied();
+            if shown > last {
+                all.extend(found("I7", format!("LAC {shown:?} of {id} was shown, closed at {last:?}")));
+            }
+            if let Some(last) = last {
+                all.extend(self.quorum(body, id, next(confirmed), last));
+            }
+            if matches!(change.change, ShardChange::CloseRecovered { .. }) {
+                let spot = (id, next(last));
+                let said = self.negatives.get(&(spot, change.epoch)).copied().unwrap_or(0);
+                let count = self.said(body, said);
+                if count < body.quorum.recovery() {
+                    all.extend(found("I12", format!("{id} closed at {last:?} on {count} negatives")));
+                }
+                if last > confirmed {
+                    marks.hit(Mark::RecoveredAboveLac);
+                }
+            } else if last != confirmed {
+                all.extend(found("I5", format!("{id} closed by its writer at {last:?}, confirmed to {confirmed:?}")));
+            }
+        }
+        all
+    }
+
+    fn said(&self, body: &LedgerBody, mask: u32) -> usize {
+        let ids = self.ids.iter().enumerate();
+        let of_ensemble = ids.filter(|(place, id)| {
+            mask & (1 << place) != 0 && id.is_some_and(|id| body.ensemble.contains(&id))
+        });
+        of_ensemble.count()
+    }
+
+    /// What must hold of the store in the end.
+    pub(super) fn ended(&self, store: &MemStore) -> Found {
+        let wrong = catalog::check(store.image()).into_iter();
+        wrong.map(|v| Violation { rule: v.rule, what: v.what }).collect()
+    }
+}

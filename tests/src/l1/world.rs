@@ -1,0 +1,404 @@
+//! The world: all nodes, all clients, one clock, one queue of events.
+
+use std::collections::BTreeMap;
+
+use host::Rng;
+use types::command::{Command, Reply};
+use types::topic::{StartPosition, SubscriptionMode};
+use types::{ClusterId, ShardId, TopicName, WallTime};
+
+use super::agenda::{Agenda, MS, Nanos, SECOND};
+use super::bookies::{Bookie, Process};
+use super::consumers::Consumer;
+use super::event::{Event, Message, ProducerTimer};
+use super::marks::Marks;
+use super::meta::Meta;
+use super::nemesis::Act;
+use super::net::{Fate, Host, Net};
+use super::observer::{Found, Observer, Violation};
+use super::producers::Producer;
+use super::servers::Server;
+use super::streams::{Stream, Sub};
+use super::swarm::{Harm, Swarm};
+use super::trace::{History, Trace};
+use crate::history::{self, Name};
+
+/// The one shard's name in the history.
+pub(super) const PARTITION: &str = "p";
+
+/// How long after the harm everything must be finished.
+const PATIENCE: Nanos = 60 * SECOND;
+/// How long a world in which more was lost than is promised goes on after the harm.
+const BEYOND: Nanos = 15 * SECOND;
+/// Most events at one moment: more means that somebody spins.
+const AT_ONCE_MAX: u64 = 50_000;
+
+/// The world.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) swarm: Swarm,
+    pub(super) now: Nanos,
+    pub(super) agenda: Agenda,
+    pub(super) rng: Rng,
+    pub(super) net: Net,
+    pub(super) meta: Meta,
+    pub(super) bookies: Vec<Bookie>,
+    pub(super) servers: Vec<Server>,
+    pub(super) producers: Vec<Producer>,
+    pub(super) consumers: Vec<Consumer>,
+    pub(super) subs: Vec<Sub>,
+    pub(super) streams: BTreeMap<u64, Stream>,
+    pub(super) paused: BTreeMap<Host, Nanos>,
+    pub(super) observer: Observer,
+    pub(super) history: History,
+    pub(super) marks: Marks,
+    pub(super) shard: ShardId,
+    pub(super) topic: TopicName,
+    pub(super) is_healed: bool,
+    pub(super) events: u64,
+    at_once: u64,
+    numbers: u64,
+    is_done: bool,
+    violations: Vec<Violation>,
+    trace: Trace,
+}
+
+impl World {
+    /// A world of this seed, before anything has happened.
+    pub(super) fn new(swarm: Swarm, trace: Trace, history: History) -> Self {
+        let rng = Rng::seeded(swarm.seed ^ 0x5eed);
+        let net = Net::new(swarm.bookies, swarm.servers, rng.fork("net"));
+        let bookies = (0..swarm.bookies).map(|at| Bookie::new(at, &swarm, rng.u64()));
+        let servers = (0..swarm.servers).map(|at| Server::new(at, swarm.bookies));
+        let producers = (0..swarm.producers).map(|at| Producer::new(at, 1 + rng.index(6)));
+        let topic: TopicName = "tenants/default/namespaces/default/topics/t"
+            .parse()
+            .expect("a valid name");
+        let mut world = Self {
+            now: 0,
+            agenda: Agenda::default(),
+            net,
+            meta: Meta::new(),
+            bookies: bookies.collect(),
+            servers: servers.collect(),
+            producers: producers.collect(),
+            consumers: Vec::new(),
+            subs: Vec::new(),
+            streams: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            observer: Observer::new(swarm.bookies),
+            history,
+            marks: Marks::default(),
+            shard: ShardId::new(0),
+            topic,
+            is_healed: false,
+            events: 0,
+            at_once: 0,
+            numbers: 1,
+            is_done: false,
+            violations: Vec::new(),
+            trace,
+            rng,
+            swarm,
+        };
+        world.prepare();
+        world
+    }
+
+    fn prepare(&mut self) {
+        let at = WallTime::from_nanos(1_800_000_000 * SECOND);
+        let bootstrap = Command::Bootstrap {
+            cluster: ClusterId::new(1),
+            at,
+        };
+        self.meta_execute(&bootstrap).expect("an empty store takes it");
+        let create = Command::CreateTopic {
+            name: self.topic.clone(),
+            quorum: self.swarm.quorum,
+            at,
+        };
+        match self.meta_execute(&create) {
+            Ok(Reply::Topic(topic)) => self.shard = topic.shards[0],
+            other => self.violation("M", format!("no topic: {other:?}")),
+        }
+        for bookie in 0..self.bookies.len() {
+            self.agenda.put(0, Event::BookieStarts { bookie });
+        }
+        for server in 0..self.servers.len() {
+            self.agenda.put(0, Event::ServerStarts { server });
+        }
+        self.agenda.put(0, Event::MetaLeases);
+        self.make_subs();
+        for at in 0..self.producers.len() {
+            let timer = ProducerTimer::Load;
+            self.agenda.put(200 * MS, Event::Producer { at, timer });
+        }
+        self.agenda.put(SECOND, Event::Nemesis(Act::Next));
+        let end = SECOND + self.swarm.chaos;
+        self.agenda.put(end, Event::Nemesis(Act::Heal));
+    }
+
+    /// The first subscription sees everything; others begin somewhere, at some time.
+    fn make_subs(&mut self) {
+        let count = 1 + self.rng.index(3);
+        for at in 0..count {
+            let mode = match self.rng.one_in(2) {
+                true => SubscriptionMode::Exclusive,
+                false => SubscriptionMode::Shared,
+            };
+            let start = match at {
+                0 => StartPosition::Earliest,
+                _ if self.rng.one_in(2) => StartPosition::Latest,
+                _ => StartPosition::Earliest,
+            };
+            let label = format!("s{at}");
+            let late = if at == 0 { 0 } else { self.rng.below(self.swarm.chaos) };
+            let due = 150 * MS + late;
+            self.subs.push(Sub {
+                name: self.topic.subscription(&label).expect("a plain word is a name"),
+                label,
+                mode,
+                start,
+                ack_deadline: std::time::Duration::from_millis(300 + self.rng.below(2_500)),
+                due,
+                tried: None,
+                record: None,
+                attempt: 0,
+                hint: None,
+            });
+            self.agenda.put(due, Event::Subscribe { at, attempt: 0 });
+            let consumers = match mode {
+                SubscriptionMode::Exclusive => 1 + self.rng.index(2),
+                SubscriptionMode::Shared => 1 + self.rng.index(3),
+            };
+            for _ in 0..consumers {
+                let number = self.consumers.len();
+                let window = 1 + i64::try_from(self.rng.below(40)).unwrap_or(0);
+                let confirms = !self.rng.one_in(3);
+                self.consumers.push(Consumer::new(number, at, confirms, window));
+            }
+        }
+    }
+
+    /// Lets everything happen, until all is done, something is wrong, or the event of this ordinal.
+    pub(super) fn run(&mut self, until: Option<u64>) {
+        while !self.is_done && self.violations.is_empty() && until.is_none_or(|end| self.events < end) {
+            let Some((at, event)) = self.agenda.take() else {
+                return;
+            };
+            if at > self.now {
+                self.at_once = 0;
+            }
+            self.now = at;
+            self.at_once += 1;
+            self.events += 1;
+            if self.at_once > AT_ONCE_MAX {
+                self.violation("spin", "too many events at one moment".to_owned());
+            }
+            self.step(event);
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        if let Some(host) = host_of(&event)
+            && let Some(until) = self.paused.get(&host).copied()
+        {
+            if until > self.now {
+                return self.agenda.put(until, event);
+            }
+            self.paused.remove(&host);
+        }
+        self.trace.event(self.events, self.now, &event);
+        match event {
+            Event::Arrives { to, message } => self.arrives(to, *message),
+            Event::JobBegins { bookie, life, worker, job } => {
+                if self.bookies[bookie].life == life {
+                    self.run_job(bookie, worker, *job);
+                }
+            }
+            Event::JobEnds { bookie, life, worker, done } => {
+                if self.bookies[bookie].life == life {
+                    self.job_done(bookie, worker, *done);
+                }
+            }
+            Event::EngineTimer { bookie, life } if self.bookies[bookie].life == life => {
+                self.engine_timed(bookie);
+            }
+            Event::BookieTimer { bookie, life, timer } if self.bookies[bookie].life == life => {
+                self.bookie_timed(bookie, timer);
+            }
+            Event::ServerTimer { server, life, timer } if self.servers[server].life == life => {
+                self.server_timed(server, timer);
+            }
+            Event::EngineTimer { .. } | Event::BookieTimer { .. } | Event::ServerTimer { .. } => {}
+            Event::BookieStarts { bookie } => self.bookie_start(bookie),
+            Event::ServerStarts { server } => self.server_start(server),
+            Event::MetaLeases => self.meta_leases(),
+            Event::MetaStarts { life } => self.meta_start(life),
+            Event::MetaCommits { life, plan } => self.meta_commits(life, *plan),
+            Event::ClientBroken { stream } => self.client_broken(stream),
+            Event::ServerBroken { stream } => self.server_broken(stream),
+            Event::Producer { at, timer } => self.producer_timed(at, timer),
+            Event::Consumer { at, timer } => self.consumer_timed(at, timer),
+            Event::Subscribe { at, attempt } => self.subscribe(at, attempt),
+            Event::Nemesis(act) => self.act(act),
+            Event::CheckEnd => self.check_end(),
+        }
+    }
+
+    fn arrives(&mut self, to: Host, message: Message) {
+        match (to, message) {
+            (Host::Bookie(at), Message::Hello { server, link }) => self.hello(at, server, link),
+            (Host::Bookie(at), Message::Ask { server, reply, ask }) => {
+                self.bookie_asked(at, server, reply, ask);
+            }
+            (Host::Bookie(at), Message::MetaSays { life, call, answer }) => {
+                if self.bookies[at].life == life {
+                    self.bookie_told(at, call, answer);
+                }
+            }
+            (Host::Meta, Message::MetaAsk { from, life, call, ask }) => {
+                self.meta_asked(from, life, call, ask);
+            }
+            (Host::Server(at), _) if !self.servers[at].is_up => {}
+            (Host::Server(at), Message::HelloBack { bookie, link }) => {
+                self.hello_back(at, bookie, link);
+            }
+            (Host::Server(at), Message::Says { bookie, reply, answer }) => {
+                self.bookie_said(at, bookie, reply, answer);
+            }
+            (Host::Server(at), Message::MetaSays { life, call, answer }) => {
+                if self.servers[at].life == life {
+                    self.server_told(at, call, answer);
+                }
+            }
+            (Host::Server(at), Message::Watch(change)) => self.watched(at, &change),
+            (Host::Server(_), Message::ToServer { stream, frame }) => self.frame(stream, frame),
+            (Host::Clients, Message::ToClient { stream, said }) => self.client_hears(stream, said),
+            (to, message) => self.violation("world", format!("{to:?} cannot take {message:?}")),
+        }
+    }
+
+    /// Sends a message that knows no order.
+    pub(super) fn send(&mut self, from: Host, to: Host, message: Message) {
+        if let Fate::Comes(first, second) = self.net.fate(self.now, from, to) {
+            if let Some(second) = second.filter(|_| self.swarm.allows(Harm::Disorder)) {
+                let message = Box::new(message.clone());
+                self.agenda.put(second, Event::Arrives { to, message });
+            }
+            let message = Box::new(message);
+            self.agenda.put(first, Event::Arrives { to, message });
+        }
+    }
+
+    /// A number never used before.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// Something is wrong.
+    pub(super) fn violation(&mut self, rule: &'static str, what: String) {
+        self.violations(vec![Violation { rule, what }]);
+    }
+
+    pub(super) fn violations(&mut self, found: Found) {
+        for one in found {
+            self.trace(|| format!("VIOLATION {}: {}", one.rule, one.what));
+            self.violations.push(one);
+        }
+    }
+
+    /// What was found wrong.
+    pub(super) fn take_violations(&mut self) -> Vec<Violation> {
+        std::mem::take(&mut self.violations)
+    }
+
+    pub(super) fn trace(&mut self, text: impl FnOnce() -> String) {
+        self.trace.line(self.events, self.now, text);
+    }
+
+    pub(super) fn take_trace(&mut self) -> Trace {
+        std::mem::take(&mut self.trace)
+    }
+
+    fn check_end(&mut self) {
+        let waited = self.now - self.swarm.chaos - SECOND;
+        if self.swarm.is_beyond {
+            self.is_done = waited > BEYOND;
+        } else if self.is_finished() {
+            self.is_done = true;
+            let found = self.observer.ended(&self.meta.store);
+            self.violations(found);
+            for sub in &self.subs {
+                let drained = history::Drained {
+                    sub: Name::from(sub.label.as_str()),
+                    p: Name::from(PARTITION),
+                };
+                self.history.note(&history::Event::Drained(drained));
+            }
+        } else if waited > PATIENCE {
+            let what = self.what_hangs();
+            self.violation("liveness", what);
+        }
+        self.agenda.put(self.now + 100 * MS, Event::CheckEnd);
+    }
+
+    /// Whether every send has an outcome and every subscription got and acked everything.
+    fn is_finished(&self) -> bool {
+        if !self.producers.iter().all(Producer::is_done) || self.subs.iter().any(|sub| sub.record.is_none()) {
+            return false;
+        }
+        let Some((view, _)) = self.shard_now() else {
+            return false;
+        };
+        let serving = self.servers.iter().filter_map(|server| server.shard.as_ref());
+        let owner = serving.into_iter().find(|s| s.shard.epoch() == Some(view.record.epoch));
+        let Some(stats) = owner.and_then(|owner| owner.shard.stats()) else {
+            return false;
+        };
+        stats.subscriptions.len() == self.subs.len()
+            && stats.subscriptions.iter().all(|sub| sub.backlog == 0 && sub.cursor == stats.confirmed_end)
+    }
+
+    fn what_hangs(&self) -> String {
+        use std::fmt::Write as _;
+        let mut text = String::new();
+        for producer in self.producers.iter().filter(|p| !p.is_done()) {
+            let _ = write!(text, "\n  {} acked={} of {} {producer:?}", producer.name, producer.acked, producer.made);
+        }
+        for sub in self.subs.iter().filter(|sub| sub.record.is_none()) {
+            let _ = write!(text, "\n  {} not made", sub.label);
+        }
+        for (at, server) in self.servers.iter().enumerate() {
+            let status = server.shard.as_ref().map(|s| (s.shard.status(), s.shard.stats(), s.shard.deadline()));
+            let _ = write!(text, "\n  serving-{at} up={} certain={} {status:?}", server.is_up, self.now < server.certain_until);
+        }
+        for (at, bookie) in self.bookies.iter().enumerate() {
+            let stats = match &bookie.process {
+                Process::Open(engine) => Some((engine.standing(), engine.stats())),
+                Process::Opening(_) | Process::Down => None,
+            };
+            let _ = write!(text, "\n  bookie-{at} id={:?} {:?} {stats:?}", bookie.id, bookie.process);
+        }
+        if let Some((view, owner)) = self.shard_now() {
+            let owner = owner.map(|owner| (owner.name, owner.state));
+            let _ = write!(text, "\n  record epoch={} owner={owner:?} tails={:?}", view.record.epoch, view.tails);
+        }
+        text
+    }
+}
+
+/// Whose process an event is for.
+fn host_of(event: &Event) -> Option<Host> {
+    match event {
+        Event::Arrives { to, .. } => Some(*to),
+        Event::JobBegins { bookie, .. }
+        | Event::JobEnds { bookie, .. }
+        | Event::EngineTimer { bookie, .. }
+        | Event::BookieTimer { bookie, .. } => Some(Host::Bookie(*bookie)),
+        Event::ServerTimer { server, .. } => Some(Host::Server(*server)),
+        Event::MetaLeases | Event::MetaCommits { .. } => Some(Host::Meta),
+        _ => None,
+    }
+}
