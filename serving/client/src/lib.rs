@@ -41,13 +41,18 @@ mod producer;
 
 pub use admin::{Admin, SubscriptionOptions};
 pub use client::{Client, ClientBuilder};
-pub use consumer::{AckReceipt, Acker, Consumer, ConsumerBuilder, ProducerStamp, Received};
+pub use consumer::{
+    AckReceipt, Acker, Consumer, ConsumerBuilder, ProducerStamp, Received, SessionChange,
+};
 pub use error::Error;
 pub use message::Message;
 pub use producer::{Producer, ProducerBuilder, Receipt, Stored};
 
 /// The API's own messages, as administration answers with them.
 pub use proto::v1 as api;
+
+/// Reads a time of the API's messages.
+pub use proto::time::from_wire as wall_time;
 
 pub use types::topic::{StartPosition, SubscriptionMode};
 pub use types::{ByteSize, ErrorKind, Offset, Problem, Quorum, Reason, WallTime};

@@ -9,7 +9,7 @@ use types::{ByteSize, ConsumerName, Problem, Reason, SubscriptionName};
 
 use super::state::{Credit, Inner};
 use super::task::Task;
-use super::{Consumer, Settings};
+use super::{Consumer, Observer, SessionChange, Settings};
 use crate::Error;
 use crate::connect::Shared;
 
@@ -27,6 +27,7 @@ pub struct ConsumerBuilder {
     messages: u32,
     bytes: ByteSize,
     timeout: Duration,
+    observer: Observer,
 }
 
 impl ConsumerBuilder {
@@ -42,6 +43,7 @@ impl ConsumerBuilder {
             messages: 1_000,
             bytes: ByteSize::mib(8),
             timeout: Duration::from_secs(120),
+            observer: Observer::default(),
         }
     }
 
@@ -91,6 +93,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Is told of every stream that this consumer opens and of its end, reconnects included, from its task: it must not
+    /// block. For tests and statistics; most programs need not care.
+    pub fn on_session(mut self, observer: impl Fn(SessionChange) + Send + Sync + 'static) -> Self {
+        self.observer = Observer::new(observer);
+        self
+    }
+
     /// Opens the consumer.
     ///
     /// # Errors
@@ -110,7 +119,7 @@ impl ConsumerBuilder {
         let inner = Arc::new(Inner::new(Arc::clone(&self.shared), settings, credit));
         let (ready, opened) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let task = Task::new(Arc::clone(&inner), self.timeout);
+        let task = Task::new(Arc::clone(&inner), self.timeout, self.observer);
         // Given up before it is open, it is closed by its drop.
         let consumer = Consumer::new(inner, ended);
         self.shared

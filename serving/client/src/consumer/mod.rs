@@ -4,11 +4,13 @@ mod acks;
 mod builder;
 mod ranges;
 mod received;
+mod session;
 mod state;
 mod task;
 
 pub use builder::ConsumerBuilder;
 pub use received::{ProducerStamp, Received};
+pub use session::SessionChange;
 
 use std::fmt;
 use std::future::Future;
@@ -26,6 +28,7 @@ use types::{ConsumerName, Reason, SubscriptionName};
 
 use crate::Error;
 use received::Batch;
+use session::Observer;
 use state::{Credit, Inner, released};
 
 /// Most ranges in one frame of nacks.

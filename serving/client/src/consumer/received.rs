@@ -91,6 +91,11 @@ impl Received {
         })
     }
 
+    /// On which of the consumer's streams it came: a number that goes up with each reconnect.
+    pub fn session(&self) -> u64 {
+        self.delivery.session
+    }
+
     pub(super) fn delivery(&self) -> &Delivery {
         &self.delivery
     }

@@ -15,6 +15,7 @@ use types::{ErrorKind, MonoTime, Problem, Reason};
 
 use super::acks::{After, Answer};
 use super::received::Batch;
+use super::session::{Observer, SessionChange};
 use super::state::Inner;
 use crate::connect::{Backoff, OPEN_TIMEOUT, Target, is_elsewhere, lost, moved, odd, stream_error};
 use crate::{Error, convert};
@@ -29,6 +30,7 @@ pub(super) struct Task {
     timeout: Duration,
     target: Target,
     was_open: bool,
+    observer: Observer,
 }
 
 /// A stream that is open.
@@ -49,12 +51,13 @@ enum End {
 type Waiter = oneshot::Sender<Result<(), Error>>;
 
 impl Task {
-    pub(super) fn new(inner: Arc<Inner>, timeout: Duration) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, timeout: Duration, observer: Observer) -> Self {
         Self {
             inner,
             timeout,
             target: Target::default(),
             was_open: false,
+            observer,
         }
     }
 
@@ -86,7 +89,13 @@ impl Task {
         let mut backoff = Backoff::new();
         let mut since = clock.now();
         loop {
-            let opened = self.unless_done(self.target.clone()).await?;
+            let session = self.inner.session();
+            self.observer.tell(SessionChange::Opens(session));
+            let opened = self.unless_done(self.target.clone()).await;
+            let Some(opened) = opened else {
+                self.observer.tell(SessionChange::Ends(session));
+                return None;
+            };
             let error = match opened {
                 Ok(open) => {
                     backoff.reset();
@@ -99,12 +108,16 @@ impl Task {
                     self.inner.broke();
                     since = clock.now();
                     match end {
-                        End::Done => return None,
+                        End::Done => {
+                            self.observer.tell(SessionChange::Ends(session));
+                            return None;
+                        }
                         End::Broke(error) => error,
                     }
                 }
                 Err(error) => error,
             };
+            self.observer.tell(SessionChange::Ends(session));
             let is_late = clock.now().since(since) > self.timeout;
             if is_late || !self.may_help(&error) {
                 return Some(error);
