@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use bookie::{Config, OpenError};
 use host::Rng;
-use host::disk::sim::{Fault, SimDisk};
+use host::disk::sim::{Fault, OpKind, SimDisk};
 use types::storage::{AddResult, ReadResult, RunItem};
 use types::{ByteSize, ClusterId};
 
@@ -376,5 +376,57 @@ fn descriptions_bear_damage_in_any_file() {
             bookie::debug::describe_dir(&disk, dir, bookie::debug::Detail::Records, &mut words)
                 .unwrap();
         }
+    }
+}
+
+#[test]
+fn a_lane_takes_no_more_jobs_than_its_worker_has_room_for() {
+    let (mut bookie, _) = stopped();
+    bookie.config.read_budget = ByteSize::mib(64);
+    bookie.open().unwrap();
+    let mut tokens = Vec::new();
+    for _ in 0..300 {
+        tokens.push(bookie.ask(bookie::Ask::Read(types::storage::Read {
+            ledger: ledger(1, 0),
+            created: CREATED,
+            entry: types::EntryId::new(1),
+            fence: None,
+        })));
+    }
+    let lane = bookie::Worker::Read(bookie::Lane::Tail);
+    assert_eq!(bookie.queues[&lane].len(), 128);
+    bookie.settle();
+    let busy = bookie::Answer::Read(ReadResult::Busy);
+    let refused = tokens
+        .iter()
+        .filter(|token| bookie.answers[&token.0] == busy);
+    assert_eq!(refused.count(), 172);
+    assert!(matches!(
+        bookie.read(ledger(1, 0), 1, None),
+        ReadResult::Found { .. }
+    ));
+}
+
+#[test]
+fn the_mark_that_meta_is_told_is_durable() {
+    for seed in 0..40 {
+        let mut bookie = Bookie::new(SimDisk::new(seed), small());
+        bookie.open().unwrap();
+        let mut model = Model::default();
+        work(&mut bookie, &mut model, 0, 3);
+        // A frame that is written and not synced; the process dies, the machine stays up.
+        bookie.ask(bookie::Ask::Add(add(ledger(1, 0), 3, 100, 100)));
+        bookie.disk.fail_next(OpKind::Sync, Fault::Io);
+        bookie.run_one(bookie::Worker::Journal);
+        assert!(bookie.fatal.is_some());
+        bookie.kill();
+        let opening = bookie.opening().unwrap();
+        let record = bookie.meta.register(opening.claim("b-1:1".to_owned()));
+        drop(opening);
+        bookie.power_loss(&Rng::seeded(seed));
+        let report = bookie.open().unwrap();
+        assert!(report.damage.is_empty());
+        assert_eq!(report.born, record.born, "not born again for nothing");
+        check(&mut bookie, &model, false);
     }
 }

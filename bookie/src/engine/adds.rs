@@ -34,6 +34,9 @@ impl Engine {
         let key = key_of(&add);
         match self.tables.look(key) {
             // A place that files may hold is looked at first: the entry may be there, and be another.
+            Look::Files(_) if self.is_lane_full(Lane::Recovery) => {
+                effects.push(reply(token, Answer::Add(AddResult::Busy)));
+            }
             Look::Files(files) => {
                 self.waiting_bytes += Memtable::cost(&add.entry);
                 let task = self.task(Purpose::Add { token, add }, Lane::Recovery, 0);

@@ -86,6 +86,8 @@ pub struct Engine {
     /// Requests that wait for a fence to be durable.
     fenced: BTreeMap<LogId, Vec<(Epoch, u64)>>,
     lane_bytes: [u64; 3],
+    /// Jobs with each lane's worker.
+    lane_jobs: [usize; 3],
     upkeep: Upkeep,
     is_stopping: bool,
     is_over: bool,
@@ -127,6 +129,7 @@ impl Engine {
             next_task: 0,
             fenced: BTreeMap::new(),
             lane_bytes: [0; 3],
+            lane_jobs: [0; 3],
             upkeep,
             is_stopping: false,
             is_over: false,

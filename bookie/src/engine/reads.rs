@@ -18,6 +18,8 @@ use super::runs::RunRead;
 use super::tables::{Look, fingerprint};
 use super::{Answer, Effect, Engine, Token, lane_index, reply, run};
 
+/// Most jobs with one lane's worker: fewer than a worker's queue takes, so that handing one over never waits.
+const LANE_JOBS: usize = 128;
 /// What a request under way costs at least.
 const TASK_WEIGHT: u64 = 512;
 
@@ -145,7 +147,10 @@ impl Engine {
 
     /// Whether a lane's budget is used up, or the node stops.
     pub(super) fn is_lane_full(&self, lane: Lane) -> bool {
-        self.is_stopping || self.lane_bytes[lane_index(lane)] >= self.config.read_budget.get()
+        let index = lane_index(lane);
+        self.is_stopping
+            || self.lane_jobs[index] >= LANE_JOBS
+            || self.lane_bytes[index] >= self.config.read_budget.get()
     }
 
     /// Keeps a request that is not answered at once.
@@ -193,6 +198,7 @@ impl Engine {
             files,
             cache: self.cache.clone(),
         };
+        self.lane_jobs[lane_index(task.lane)] += 1;
         effects.push(run(Worker::Read(task.lane), Work::Lookup(job)));
     }
 
@@ -202,6 +208,8 @@ impl Engine {
             None if done.bad.is_empty() => Found::Absent,
             None => Found::Unreadable,
         };
+        let task = self.tasks.get(&done.read).expect("kept until looked up");
+        self.lane_jobs[lane_index(task.lane)] -= 1;
         self.found(done.read, found, effects);
     }
 

@@ -11,7 +11,7 @@ use crate::job::{Lane, Work, Worker};
 use crate::store::lookup::{RangeDone, RangeJob};
 
 use super::reads::{Purpose, key};
-use super::{Answer, Effect, Engine, Token, reply};
+use super::{Answer, Effect, Engine, Token, lane_index, reply};
 
 /// A run being put together.
 #[derive(Debug)]
@@ -82,6 +82,7 @@ impl Engine {
     }
 
     pub(super) fn range_read(&mut self, done: RangeDone, effects: &mut Vec<Effect>) {
+        self.lane_jobs[lane_index(Lane::CatchUp)] -= 1;
         let run = self.run_of(done.read);
         if done.entries.is_empty() {
             run.is_unreadable |= !done.bad.is_empty();
@@ -126,6 +127,7 @@ impl Engine {
                     max_bytes: run.room,
                     cache,
                 };
+                self.lane_jobs[lane_index(Lane::CatchUp)] += 1;
                 effects.push(super::run(Worker::Read(Lane::CatchUp), Work::Range(job)));
                 return;
             }
