@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use ledgerline_client::{Client, Error, ErrorKind, Reason};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Which cluster.
 #[derive(Debug, Clone, Args)]
@@ -28,7 +28,9 @@ pub(crate) struct Server {
 impl Server {
     /// Connects.
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
-        Client::connect(self.servers.join(",")).await.map_err(explain)
+        Client::connect(self.servers.join(","))
+            .await
+            .map_err(explain)
     }
 }
 
@@ -40,9 +42,13 @@ pub(crate) fn explain(error: Error) -> anyhow::Error {
             "set --server to an address such as http://127.0.0.1:7450"
         }
         Reason::TopicNotFound => "`ledgerline topic create NAME` makes one",
-        Reason::ExclusiveHeld => "wait for the other consumer to end, or choose another --subscription",
+        Reason::ExclusiveHeld => {
+            "wait for the other consumer to end, or choose another --subscription"
+        }
         Reason::WrongMode => "leave --mode out, or choose another --subscription",
-        Reason::InsufficientBookies => "`ledgerline cluster status` tells which bookies are missing",
+        Reason::InsufficientBookies => {
+            "`ledgerline cluster status` tells which bookies are missing"
+        }
         Reason::ProducerFenced => "another producer uses this name; choose another --name",
         _ if error.kind() == ErrorKind::Unknown => {
             "look before you try again: it may have happened"
@@ -87,7 +93,8 @@ impl Output {
             Value::Array(rows) => print_table(rows),
             Value::Object(fields) => {
                 let width = fields.keys().map(String::len).max().unwrap_or(0);
-                for (name, value) in fields {
+                for name in in_order(fields) {
+                    let value = &fields[name];
                     match value {
                         Value::Array(rows) if rows.iter().any(Value::is_object) => {
                             println!("{name}:");
@@ -100,6 +107,24 @@ impl Output {
             value => println!("{}", cell(value)),
         }
     }
+}
+
+/// What is told first; the rest follows in order of name.
+const FIRST: &[&str] = &[
+    "cluster", "version", "standing", "concerns", "name", "shard", "role", "mode", "state",
+    "quorum",
+];
+
+fn in_order(fields: &Map<String, Value>) -> Vec<&str> {
+    let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
+    let rank = |name: &&str| {
+        FIRST
+            .iter()
+            .position(|first| first == name)
+            .unwrap_or(FIRST.len())
+    };
+    names.sort_by_key(rank);
+    names
 }
 
 /// A value in few words.
@@ -118,14 +143,23 @@ fn print_table(rows: &[Value]) {
         println!("none");
         return;
     };
-    let names: Vec<&String> = first.keys().collect();
-    let cells = |row: &Value| names.iter().map(|name| cell(&row[name.as_str()])).collect();
+    let names = in_order(first);
+    let cells = |row: &Value| names.iter().map(|name| cell(&row[*name])).collect();
     let mut lines: Vec<Vec<String>> = vec![names.iter().map(|name| name.to_uppercase()).collect()];
     lines.extend(rows.iter().map(cells));
-    let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+    let width = |at: usize| {
+        lines
+            .iter()
+            .map(|line| line[at].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..names.len()).map(width).collect();
     for line in &lines {
-        let padded = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let padded = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
         println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
     }
 }
@@ -145,6 +179,9 @@ mod tests {
     fn a_refusal_tells_what_to_do_next() {
         let problem = ledgerline_client::Problem::new(Reason::ExclusiveHeld, "held by c-1");
         let text = explain(problem.into()).to_string();
-        assert!(text.starts_with("held by c-1") && text.contains("--subscription"), "{text}");
+        assert!(
+            text.starts_with("held by c-1") && text.contains("--subscription"),
+            "{text}"
+        );
     }
 }

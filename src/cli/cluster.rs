@@ -39,7 +39,9 @@ impl Cluster {
 
 /// A word of an enumeration of the API, without its prefix, in lower case.
 fn word(full: &str, prefix: &str) -> String {
-    full.trim_start_matches(prefix).to_lowercase().replace('_', "-")
+    full.trim_start_matches(prefix)
+        .to_lowercase()
+        .replace('_', "-")
 }
 
 fn show(status: &api::ClusterStatus) -> Value {

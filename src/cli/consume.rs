@@ -108,7 +108,11 @@ impl Consume {
         };
         let ended = run.print(&self, &stop).await;
         let closed = run.consumer.close().await;
-        let acked = if self.no_ack { ", not acked" } else { ", all acked" };
+        let acked = if self.no_ack {
+            ", not acked"
+        } else {
+            ", all acked"
+        };
         run.progress.finish("consumed", acked);
         match ended? {
             End::ReaderGone => Ok(()),
@@ -130,7 +134,9 @@ impl Consume {
             ));
         }
         // What waits in memory is leased to this command: no more than it will print.
-        let credit = self.count.map_or(1_000, |count| u32::try_from(count.min(1_000)).unwrap_or(1));
+        let credit = self
+            .count
+            .map_or(1_000, |count| u32::try_from(count.min(1_000)).unwrap_or(1));
         let mut builder = client
             .consumer(&name)
             .create_if_missing()
@@ -149,7 +155,10 @@ impl Consume {
 }
 
 fn is_missing(error: &Error) -> bool {
-    matches!(error.reason(), Reason::SubscriptionNotFound | Reason::TopicNotFound)
+    matches!(
+        error.reason(),
+        Reason::SubscriptionNotFound | Reason::TopicNotFound
+    )
 }
 
 /// How printing ended.
@@ -171,7 +180,10 @@ struct Run<W: Write> {
 impl<W: Write> Run<W> {
     async fn print(&mut self, asked: &Consume, stop: &CancellationToken) -> anyhow::Result<End> {
         let clock = host::Clock::real();
-        while asked.count.is_none_or(|count| self.progress.messages < count) {
+        while asked
+            .count
+            .is_none_or(|count| self.progress.messages < count)
+        {
             let idle_at = asked.idle.map(|idle| clock.now().after(idle));
             let message = tokio::select! {
                 biased;
@@ -184,9 +196,13 @@ impl<W: Write> Run<W> {
             }
             // What is here already is printed with it, and acked with it.
             while self.printed.len() < TOGETHER
-                && asked.count.is_none_or(|count| self.progress.messages < count)
+                && asked
+                    .count
+                    .is_none_or(|count| self.progress.messages < count)
             {
-                let Some(message) = self.consumer.try_recv().map_err(explain)? else { break };
+                let Some(message) = self.consumer.try_recv().map_err(explain)? else {
+                    break;
+                };
                 if self.take(asked, message)? == End::ReaderGone {
                     return Ok(End::ReaderGone);
                 }
@@ -240,7 +256,11 @@ fn printable(payload: &[u8]) -> String {
         return text.into_owned();
     }
     let escape = |c: char| -> String {
-        if c.is_control() && c != '\t' { c.escape_default().to_string() } else { c.to_string() }
+        if c.is_control() && c != '\t' {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
     };
     text.chars().map(escape).collect()
 }
@@ -269,7 +289,10 @@ fn as_json(message: &Received) -> Value {
         put("content_type", json!(content.content_type));
     }
     if let Some(stamp) = message.producer() {
-        put("producer", json!({"name": &*stamp.name, "epoch": stamp.epoch, "sequence": stamp.sequence}));
+        put(
+            "producer",
+            json!({"name": &*stamp.name, "epoch": stamp.epoch, "sequence": stamp.sequence}),
+        );
     }
     match std::str::from_utf8(&content.payload) {
         Ok(text) => put("payload", json!(text)),

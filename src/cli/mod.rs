@@ -1,8 +1,17 @@
 //! The command line: what may be said, and what it does.
 
+mod bench;
+mod client;
+mod cluster;
+mod consume;
 mod debug;
 mod ledger;
+mod produce;
+mod progress;
 pub(crate) mod servers;
+mod subscription;
+mod topic;
+mod values;
 
 use clap::{Parser, Subcommand};
 
@@ -38,6 +47,18 @@ pub(crate) enum Command {
     Bookie(servers::Bookie),
     /// Run a serving node of a cluster: it speaks to clients.
     Serving(servers::Serving),
+    /// Publish lines of stdin or of a file, or a generated load.
+    Produce(produce::Produce),
+    /// Print the messages of a topic, and ack them.
+    Consume(consume::Consume),
+    /// Make and look at topics.
+    Topic(topic::Topic),
+    /// Make and look at subscriptions.
+    Subscription(subscription::Subscription),
+    /// Look at a cluster: which nodes there are, what is wrong.
+    Cluster(cluster::Cluster),
+    /// Measure a cluster: publish, consume, end to end.
+    Bench(bench::Bench),
     /// Look into a stopped node's files.
     #[command(subcommand)]
     Debug(debug::Debug),
@@ -62,6 +83,12 @@ impl Command {
             Self::Meta(it) => it.run(),
             Self::Bookie(it) => it.run(),
             Self::Serving(it) => it.run(),
+            Self::Produce(it) => it.run(),
+            Self::Consume(it) => it.run(),
+            Self::Topic(it) => it.run(),
+            Self::Subscription(it) => it.run(),
+            Self::Cluster(it) => it.run(),
+            Self::Bench(it) => it.run(),
             Self::Debug(it) => it.run(),
             Self::Ledger(it) => it.run(),
         }

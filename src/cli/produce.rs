@@ -39,11 +39,23 @@ pub(crate) struct Produce {
     topic: String,
 
     /// Read this file instead of stdin.
-    #[arg(long, short, env = "LEDGERLINE_FILE", value_name = "FILE", conflicts_with = "count")]
+    #[arg(
+        long,
+        short,
+        env = "LEDGERLINE_FILE",
+        value_name = "FILE",
+        conflicts_with = "count"
+    )]
     file: Option<PathBuf>,
 
     /// The ordering key of every message: those with one key keep their order, whatever becomes of the topic.
-    #[arg(long, short, env = "LEDGERLINE_KEY", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        short,
+        env = "LEDGERLINE_KEY",
+        default_value = "",
+        hide_default_value = true
+    )]
     key: String,
 
     /// A producer's name that stays the same over runs: its numbering goes on, and an older producer of this name is
@@ -56,7 +68,12 @@ pub(crate) struct Produce {
     count: Option<u64>,
 
     /// Bytes of each generated message.
-    #[arg(long, env = "LEDGERLINE_SIZE", default_value = "1KiB", value_name = "SIZE")]
+    #[arg(
+        long,
+        env = "LEDGERLINE_SIZE",
+        default_value = "1KiB",
+        value_name = "SIZE"
+    )]
     size: ByteSize,
 
     /// Messages a second, at most. Default: as many as go.
@@ -74,11 +91,21 @@ pub(crate) struct Produce {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Tuning {
     /// Most batches underway at a time.
-    #[arg(long, env = "LEDGERLINE_IN_FLIGHT", default_value_t = 8, value_name = "N")]
+    #[arg(
+        long,
+        env = "LEDGERLINE_IN_FLIGHT",
+        default_value_t = 8,
+        value_name = "N"
+    )]
     pub(crate) in_flight: usize,
 
     /// A batch is closed at this size. One that is not full goes when nothing else is underway.
-    #[arg(long, env = "LEDGERLINE_BATCH", default_value = "256KiB", value_name = "SIZE")]
+    #[arg(
+        long,
+        env = "LEDGERLINE_BATCH",
+        default_value = "256KiB",
+        value_name = "SIZE"
+    )]
     pub(crate) batch: ByteSize,
 
     /// How long trouble is waited out before the command gives up.
@@ -119,7 +146,8 @@ impl Produce {
         // What was sent is waited for whatever came after it.
         let settled = run.settle_all().await;
         let topic = run.producer.topic().short().to_owned();
-        run.progress.finish("published", &format!(", all fsynced, to {topic}"));
+        run.progress
+            .finish("published", &format!(", all fsynced, to {topic}"));
         settled?;
         fed?;
         run.producer.close().await.map_err(explain)
@@ -128,12 +156,19 @@ impl Produce {
     fn source(&self) -> anyhow::Result<Source> {
         if let Some(count) = self.count {
             if self.size.get() > LINE_MAX as u64 {
-                bail!("a message of {} is too large; set --size to at most {LINE_MAX}B", self.size);
+                bail!(
+                    "a message of {} is too large; set --size to at most {LINE_MAX}B",
+                    self.size
+                );
             }
             let mut payload = vec![0; self.size.as_usize()];
             let rng = host::Rng::from_os();
             rng.fill(&mut payload);
-            return Ok(Source::Generated { count, payload, rng });
+            return Ok(Source::Generated {
+                count,
+                payload,
+                rng,
+            });
         }
         let reader: Box<dyn Read + Send> = match &self.file {
             Some(path) => Box::new(open(path)?),
@@ -148,16 +183,22 @@ impl Produce {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the user names a file for the command to read")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the user names a file for the command to read"
+)]
 fn open(path: &Path) -> anyhow::Result<std::fs::File> {
-    std::fs::File::open(path)
-        .with_context(|| format!("--file {} cannot be opened", path.display()))
+    std::fs::File::open(path).with_context(|| format!("--file {} cannot be opened", path.display()))
 }
 
 /// Where messages come from.
 enum Source {
     Lines(mpsc::Receiver<anyhow::Result<Vec<Bytes>>>),
-    Generated { count: u64, payload: Vec<u8>, rng: host::Rng },
+    Generated {
+        count: u64,
+        payload: Vec<u8>,
+        rng: host::Rng,
+    },
 }
 
 impl Source {
@@ -166,7 +207,11 @@ impl Source {
         match self {
             Self::Lines(lines) => lines.recv().await.transpose(),
             Self::Generated { count: 0, .. } => Ok(None),
-            Self::Generated { count, payload, rng } => {
+            Self::Generated {
+                count,
+                payload,
+                rng,
+            } => {
                 let some = (*count).min(64);
                 *count -= some;
                 let one = |_| {
@@ -250,7 +295,9 @@ impl Run {
                 // While nothing comes, receipts do.
                 failed = self.settle_waiting() => return failed,
             };
-            let Some(payloads) = payloads else { return Ok(()) };
+            let Some(payloads) = payloads else {
+                return Ok(());
+            };
             for payload in payloads {
                 if let Some(rate) = rate {
                     let due = Duration::from_secs_f64(to_f64(sent) / f64::from(rate));
@@ -278,7 +325,9 @@ impl Run {
     fn settle_ready(&mut self) -> anyhow::Result<()> {
         while let Some((receipt, bytes)) = self.receipts.front_mut() {
             let bytes = *bytes;
-            let Some(outcome) = receipt.now_or_never() else { return Ok(()) };
+            let Some(outcome) = receipt.now_or_never() else {
+                return Ok(());
+            };
             self.receipts.pop_front();
             outcome.map_err(explain)?;
             self.progress.add(bytes);
@@ -315,12 +364,17 @@ impl Run {
         }
         match first {
             None => Ok(()),
-            Some(error) => Err(explain(error).context(format!("{failed} messages are not known to be stored"))),
+            Some(error) => {
+                Err(explain(error).context(format!("{failed} messages are not known to be stored")))
+            }
         }
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "after 2^53 messages a pace may be off by a little")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "after 2^53 messages a pace may be off by a little"
+)]
 pub(super) const fn to_f64(count: u64) -> f64 {
     count as f64
 }
@@ -346,7 +400,10 @@ mod tests {
         assert_eq!(lines(b"").unwrap(), [""; 0]);
         assert_eq!(lines(b"a\n\nb\r\nc").unwrap(), ["a", "", "b\r", "c"]);
         let binary = [0xff, 0, b'\n', 0xfe];
-        assert_eq!(lines(&binary).unwrap(), [Bytes::from(vec![0xff, 0]), Bytes::from(vec![0xfe])]);
+        assert_eq!(
+            lines(&binary).unwrap(),
+            [Bytes::from(vec![0xff, 0]), Bytes::from(vec![0xfe])]
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Progress on stderr: a line that moves at a terminal, nothing elsewhere, and a summary at the end.
 
-#![expect(clippy::print_stderr, reason = "this is where the program speaks to a person")]
+#![expect(
+    clippy::print_stderr,
+    reason = "this is where the program speaks to a person"
+)]
 
 use std::time::Duration;
 
@@ -35,7 +38,13 @@ impl Progress {
             bar.set_style(style);
         }
         bar.set_message(verb.to_owned());
-        Self { bar, clock: clock.clone(), begun: clock.now(), messages: 0, bytes: 0 }
+        Self {
+            bar,
+            clock: clock.clone(),
+            begun: clock.now(),
+            messages: 0,
+            bytes: 0,
+        }
     }
 
     /// One more message.
@@ -56,7 +65,11 @@ impl Progress {
     pub(super) fn finish(&self, verb: &str, more: &str) {
         self.bar.finish_and_clear();
         let seconds = self.elapsed().as_secs_f64();
-        let each = if seconds > 0.0 { per_second(self.messages, seconds) } else { 0 };
+        let each = if seconds > 0.0 {
+            per_second(self.messages, seconds)
+        } else {
+            0
+        };
         let (messages, bytes) = (self.messages, ByteSize::new(self.bytes));
         let noun = if messages == 1 { "message" } else { "messages" };
         eprintln!("{verb} {messages} {noun} ({bytes}) in {seconds:.1} s, {each}/s{more}");

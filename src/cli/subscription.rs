@@ -80,7 +80,12 @@ impl Subscription {
         let value = block_on(async {
             let admin = self.server.connect().await?.admin();
             match &self.command {
-                Command::Create { which, mode, ack_deadline, from } => {
+                Command::Create {
+                    which,
+                    mode,
+                    ack_deadline,
+                    from,
+                } => {
                     let options = SubscriptionOptions {
                         mode: Some(*mode),
                         ack_deadline: *ack_deadline,
@@ -89,16 +94,18 @@ impl Subscription {
                     let made = admin.create_subscription(&which.name(), options).await;
                     made.map(|subscription| show(&subscription))
                 }
-                Command::Get { which } => {
-                    admin.get_subscription(&which.name()).await.map(|it| show(&it))
-                }
+                Command::Get { which } => admin
+                    .get_subscription(&which.name())
+                    .await
+                    .map(|it| show(&it)),
                 Command::List { topic } => {
                     let all = admin.list_subscriptions(topic).await;
                     all.map(|all| all.iter().map(show).collect())
                 }
-                Command::Stats { which } => {
-                    admin.subscription_stats(&which.name()).await.map(|it| stats(&it))
-                }
+                Command::Stats { which } => admin
+                    .subscription_stats(&which.name())
+                    .await
+                    .map(|it| stats(&it)),
             }
             .map_err(explain)
         })?;
@@ -118,7 +125,9 @@ fn show(subscription: &api::Subscription) -> Value {
         api::SubscriptionState::Creating => json!("creating"),
         api::SubscriptionState::Active => json!("active"),
     };
-    let deadline = subscription.ack_deadline.and_then(|it| Duration::try_from(it).ok());
+    let deadline = subscription
+        .ack_deadline
+        .and_then(|it| Duration::try_from(it).ok());
     json!({
         "name": subscription.name,
         "mode": mode,

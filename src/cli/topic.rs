@@ -39,7 +39,12 @@ enum Command {
     /// List topics.
     List {
         /// Of this namespace, `tenants/…/namespaces/…` [default: the default one].
-        #[arg(long, env = "LEDGERLINE_NAMESPACE", default_value = "", hide_default_value = true)]
+        #[arg(
+            long,
+            env = "LEDGERLINE_NAMESPACE",
+            default_value = "",
+            hide_default_value = true
+        )]
         namespace: String,
     },
     /// Show how a topic stands: its owner, its offsets, who uses it.
@@ -54,9 +59,10 @@ impl Topic {
         let value = block_on(async {
             let admin = self.server.connect().await?.admin();
             match &self.command {
-                Command::Create { topic, quorum } => {
-                    admin.create_topic(topic, *quorum).await.map(|topic| show(&topic))
-                }
+                Command::Create { topic, quorum } => admin
+                    .create_topic(topic, *quorum)
+                    .await
+                    .map(|topic| show(&topic)),
                 Command::Get { topic } => admin.get_topic(topic).await.map(|topic| show(&topic)),
                 Command::List { namespace } => {
                     let topics = admin.list_topics(namespace).await;
@@ -77,7 +83,10 @@ pub(super) fn time(time: Option<WallTime>) -> Value {
 }
 
 fn show(topic: &api::Topic) -> Value {
-    let quorum = topic.quorum.as_ref().map(|quorum| format!("{}/{}", quorum.write, quorum.ack));
+    let quorum = topic
+        .quorum
+        .as_ref()
+        .map(|quorum| format!("{}/{}", quorum.write, quorum.ack));
     json!({
         "name": topic.name,
         "quorum": quorum,

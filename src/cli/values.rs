@@ -8,7 +8,9 @@ use ledgerline_client::{Offset, Quorum, StartPosition, SubscriptionMode, WallTim
 pub(super) fn quorum(text: &str) -> Result<Quorum, String> {
     let expected = "expected WRITE/ACK, such as 3/2: copies written, copies fsynced before the ack";
     let (write, ack) = text.split_once('/').ok_or(expected)?;
-    let (Ok(write), Ok(ack)) = (write.parse(), ack.parse()) else { return Err(expected.to_owned()) };
+    let (Ok(write), Ok(ack)) = (write.parse(), ack.parse()) else {
+        return Err(expected.to_owned());
+    };
     Quorum::new(write, ack).map_err(|error| error.to_string())
 }
 
@@ -66,7 +68,11 @@ const fn civil(days: u64) -> (u64, u64, u64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
     (year, month, day)
 }
@@ -81,7 +87,11 @@ pub(super) fn base64(bytes: &[u8]) -> String {
         for digit in 0..4 {
             let is_padding = digit > chunk.len();
             let index = (bits >> (18 - 6 * digit)) & 63;
-            text.push(if is_padding { '=' } else { char::from(DIGITS[index as usize]) });
+            text.push(if is_padding {
+                '='
+            } else {
+                char::from(DIGITS[index as usize])
+            });
         }
     }
     text
@@ -117,7 +127,13 @@ mod tests {
 
     #[test]
     fn bytes_are_base64() {
-        let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+        let cases = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ];
         for (plain, encoded) in cases {
             assert_eq!(base64(plain.as_bytes()), encoded);
         }

@@ -273,6 +273,8 @@ fn verdict(problems: &[(Vec<Range<u64>>, Problem)], target: Target) -> Option<&P
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::single_range_in_vec_init, reason = "sets of one range are meant")]
+
     use super::*;
 
     fn ok(request: u64) -> Answer {

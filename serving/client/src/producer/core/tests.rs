@@ -10,7 +10,7 @@ const LIMITS: Limits = Limits {
 
 fn add(core: &mut Core<u64>, encoded: &[u8], count: u32, waiter: u64) {
     core.add(encoded.len(), count, waiter, |batch| {
-        batch.extend_from_slice(encoded)
+        batch.extend_from_slice(encoded);
     });
 }
 
