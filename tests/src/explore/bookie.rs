@@ -6,7 +6,7 @@ use ledger::{Acceptor, AddDecision, Answer, FenceDecision, Fingerprint, Held, Mi
 use types::storage::{Add, AddKind, AddResult, Entry, LacResult, Read, ReadLac, ReadResult};
 use types::{BookieId, EntryId, Epoch, LedgerId, LogId, Revision};
 
-use super::observer::{Goal, Observer, Violation};
+use super::observer::{Goal, Violation};
 
 type Place = (LedgerId, EntryId);
 
@@ -51,6 +51,8 @@ pub struct Bookie {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) answers: Vec<(u8, Answer)>,
+    /// What reads can see from now on.
+    pub(super) shown: Option<(LedgerId, Entry)>,
     pub(super) goals: Vec<Goal>,
 }
 
@@ -96,24 +98,18 @@ impl Bookie {
     }
 
     /// Takes a request of an owner.
-    pub(super) fn request(
-        &mut self,
-        observer: &mut Observer,
-        from: u8,
-        request: &Request,
-    ) -> Result<Outcome, Violation> {
+    pub(super) fn request(&mut self, from: u8, request: &Request) -> Result<Outcome, Violation> {
         let mut out = Outcome::default();
         match request {
-            Request::Add(add) => self.add(observer, from, add, &mut out)?,
+            Request::Add(add) => self.add(from, add, &mut out),
             Request::Read(read) => {
                 let refuse = |by| Answer::Read {
                     ledger: read.ledger,
                     entry: read.entry,
                     result: ReadResult::Fenced { by },
                 };
-                self.fencing(from, read.ledger, read.fence, refuse, &mut out, |bookie, out| {
-                    bookie.read(read, out)
-                })?;
+                let to = (from, read.ledger.log(), read.fence);
+                self.fencing(to, refuse, &mut out, |bookie, out| bookie.read(read, out))?;
             }
             Request::ReadLac(read) => {
                 let lac = |result| Answer::Lac {
@@ -121,7 +117,8 @@ impl Bookie {
                     result,
                 };
                 let refuse = |by| lac(LacResult::Fenced { by });
-                self.fencing(from, read.ledger, read.fence, refuse, &mut out, |bookie, _| {
+                let to = (from, read.ledger.log(), read.fence);
+                self.fencing(to, refuse, &mut out, |bookie, _| {
                     Ok(lac(bookie.read_lac(read)))
                 })?;
             }
@@ -133,13 +130,7 @@ impl Bookie {
         Ok(out)
     }
 
-    fn add(
-        &mut self,
-        observer: &mut Observer,
-        from: u8,
-        add: &Add,
-        out: &mut Outcome,
-    ) -> Result<(), Violation> {
+    fn add(&mut self, from: u8, add: &Add, out: &mut Outcome) {
         let place = (add.ledger, add.entry.id);
         let held = match self.entries.get(&place) {
             None => Held::Absent,
@@ -156,7 +147,11 @@ impl Bookie {
                 }
             }
         };
-        match self.acceptor.add(add, held) {
+        let decision = self.acceptor.add(add, held);
+        if add.kind == AddKind::Recovery {
+            out.goals.push(Goal::WrittenBack);
+        }
+        match decision {
             AddDecision::Answer(result) => {
                 if let AddResult::Sealed(types::storage::SealedReason::OlderThanBirth) = result {
                     out.goals.push(Goal::RefusedByBirth);
@@ -169,10 +164,7 @@ impl Bookie {
                 out.answers.push((from, answer));
             }
             AddDecision::Append => {
-                observer.shown(add.ledger, &add.entry)?;
-                if add.kind == AddKind::Recovery {
-                    out.goals.push(Goal::WrittenBack);
-                }
+                out.shown = Some((add.ledger, add.entry.clone()));
                 self.entries.insert(
                     place,
                     Copy {
@@ -196,23 +188,21 @@ impl Bookie {
                     } if *at == place => Some(waiting),
                     Pending::Add { .. } | Pending::Fence { .. } => None,
                 });
-                first.expect("a visible copy is in the journal").insert(from);
+                first
+                    .expect("a visible copy is in the journal")
+                    .insert(from);
             }
         }
-        Ok(())
     }
 
     /// The fence takes effect, then the look-up, then the fence is durable, then the answer.
     fn fencing(
         &mut self,
-        from: u8,
-        ledger: LedgerId,
-        fence: Option<Epoch>,
+        (from, log, fence): (u8, LogId, Option<Epoch>),
         refuse: impl FnOnce(Epoch) -> Answer,
         out: &mut Outcome,
         look_up: impl FnOnce(&Self, &mut Outcome) -> Result<Answer, Violation>,
     ) -> Result<(), Violation> {
-        let log = ledger.log();
         let Some(epoch) = fence else {
             let answer = look_up(self, out)?;
             out.answers.push((from, answer));
@@ -308,7 +298,8 @@ impl Bookie {
                         entry: place.1,
                         result: AddResult::Stored,
                     };
-                    out.answers.extend(waiting.iter().map(|to| (*to, answer.clone())));
+                    out.answers
+                        .extend(waiting.iter().map(|to| (*to, answer.clone())));
                 }
                 Some(Pending::Fence {
                     log,
@@ -333,7 +324,10 @@ impl Bookie {
         let is_fenced = self.acceptor.fence_of(log) > Some(epoch);
         let shown = self.shown_at_fence.get(&log);
         if is_fenced && !shown.is_some_and(|shown| shown.contains(&place)) {
-            let what = format!("{} stores {place:?} that no fencing read could see", self.id);
+            let what = format!(
+                "{} stores {place:?} that no fencing read could see",
+                self.id
+            );
             return Err(Violation { rule: "I10", what });
         }
         Ok(())

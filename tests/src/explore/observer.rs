@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use catalog::MemStore;
-use types::chain::{LedgerRecord, LedgerState, LogKind, ShardView};
-use types::command::{Answer, Query};
+use catalog::{Key, LedgerBody, MemStore, Record};
+use types::chain::{LedgerState, LogKind, ShardRecord};
 use types::storage::Entry;
 use types::{Crc32c, EntryId, LedgerId, ShardId};
 
@@ -85,20 +84,22 @@ pub(super) struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// The shard's record and its tails.
-    pub(super) fn view(&self) -> ShardView {
-        let answer = self.meta.query(&Query::Shard(self.shard));
-        let Ok(Answer::Shard(Some(view), _)) = answer else {
-            panic!("the world has its shard: {answer:?}");
-        };
-        view
+    /// The shard's record.
+    fn record(&self) -> &ShardRecord {
+        match self.meta.image().get(&Key::Shard(self.shard)) {
+            Some(catalog::Versioned {
+                record: Record::Shard(record),
+                ..
+            }) => record,
+            other => unreachable!("the world has its shard: {other:?}"),
+        }
     }
 
-    fn ledger(&self, id: LedgerId) -> Option<LedgerRecord> {
-        let Ok(Answer::Ledgers(mut found)) = self.meta.query(&Query::Ledgers(vec![id])) else {
-            return None;
-        };
-        found.pop()
+    fn ledger(&self, id: LedgerId) -> Option<&LedgerBody> {
+        match &self.meta.image().get(&Key::Ledger(id))?.record {
+            Record::Ledger(body) => Some(body),
+            other => unreachable!("a ledger's key holds a ledger: {other:?}"),
+        }
     }
 }
 
@@ -132,12 +133,16 @@ impl Observer {
         entry: EntryId,
     ) -> Result<(), Violation> {
         let Some(record) = scene.ledger(ledger) else {
-            return broken("I15", format!("{ledger} {entry} acked in a ledger meta does not know"));
+            return broken(
+                "I15",
+                format!("{ledger} {entry} acked in a ledger meta does not know"),
+            );
         };
         if let LedgerState::Closed { last, .. } = record.state
             && last < Some(entry)
         {
-            let what = format!("{ledger} {entry} acked by owner {owner} above its closed end {last:?}");
+            let what =
+                format!("{ledger} {entry} acked by owner {owner} above its closed end {last:?}");
             return broken("I6", what);
         }
         for below in (0..=entry.get()).map(EntryId::new) {
@@ -169,7 +174,10 @@ impl Observer {
             });
             let is_promised = scene.losses < record.quorum.ack();
             if is_promised && copies.next().is_none() {
-                return broken("I1", format!("{ledger} {entry} was acked and no copy is left"));
+                return broken(
+                    "I1",
+                    format!("{ledger} {entry} was acked and no copy is left"),
+                );
             }
         }
         Ok(())
@@ -187,9 +195,9 @@ impl Observer {
             return broken(found.rule, found.what);
         }
         self.check_acks(scene)?;
-        let view = scene.view();
+
         for kind in LogKind::BOTH {
-            self.check_order(scene, &view, kind)?;
+            self.check_order(scene, kind)?;
         }
         for bookie in scene.bookies {
             Self::check_lacs(scene, bookie)?;
@@ -198,13 +206,9 @@ impl Observer {
     }
 
     /// What the closed ledgers of a log hold: each append once, those of one owner in their order (I17).
-    fn check_order(
-        &self,
-        scene: &Scene<'_>,
-        view: &ShardView,
-        kind: LogKind,
-    ) -> Result<(), Violation> {
-        let chain = view.record.chain(kind);
+    fn check_order(&self, scene: &Scene<'_>, kind: LogKind) -> Result<(), Violation> {
+        let record = scene.record();
+        let chain = record.chain(kind);
         let mut seen = BTreeSet::new();
         let mut newest = BTreeMap::new();
         for link in &chain.links {
@@ -214,15 +218,21 @@ impl Observer {
             };
             for entry in (0..=end.get()).map(EntryId::new) {
                 let Some((_, token)) = self.payloads.get(&(id, entry)) else {
-                    return broken("I1", format!("{id} ends at {end} and {entry} was never written"));
+                    return broken(
+                        "I1",
+                        format!("{id} ends at {end} and {entry} was never written"),
+                    );
                 };
                 let before = newest.insert(token / 16, *token);
                 if !seen.insert(*token) || before > Some(*token) {
                     return broken("I17", format!("append {token} is twice or late in {id}"));
                 }
                 let is_held = scene.bookies.iter().any(|b| b.is_durable(id, entry));
-                if !is_held && scene.losses < view.record.quorum.ack() {
-                    return broken("I1", format!("{id} {entry} is below the end and on no bookie"));
+                if !is_held && scene.losses < record.quorum.ack() {
+                    return broken(
+                        "I1",
+                        format!("{id} {entry} is below the end and on no bookie"),
+                    );
                 }
             }
         }
@@ -232,14 +242,15 @@ impl Observer {
     /// The LAC a bookie shows is at or below the end (I5, I7).
     pub(super) fn check_lacs(scene: &Scene<'_>, bookie: &Bookie) -> Result<(), Violation> {
         for (ledger, lac) in bookie.lacs() {
-            if let Some(LedgerRecord {
-                state: LedgerState::Closed { last, .. },
-                ..
-            }) = scene.ledger(ledger)
+            let state = scene.ledger(ledger).map(|body| body.state);
+            if let Some(LedgerState::Closed { last, .. }) = state
                 && Some(lac) > last
             {
                 let id = bookie.id();
-                return broken("I7", format!("{id} shows LAC {lac} of {ledger} that ends at {last:?}"));
+                return broken(
+                    "I7",
+                    format!("{id} shows LAC {lac} of {ledger} that ends at {last:?}"),
+                );
             }
         }
         Ok(())
