@@ -5,6 +5,7 @@
 //! - [`check`]: the judge. It reads a history and says valid, violated or inconclusive; it knows nothing of how the
 //!   system works, only what it promises.
 //! - [`workload`]: which messages a run sends, and payloads that say themselves who sent them.
+//! - [`explore`]: the real ledger machines, state by state.
 //! - [`process`]: processes on loopback, killed and paused by recorded pid, gone when the harness is dropped.
 //!
 //! `reliability.md` of the design is the reason for all of it: a run that acked nothing proves nothing, and a judge that
@@ -12,6 +13,7 @@
 //! Any run writes its history to the file that `LEDGERLINE_HISTORY` names; `judge FILE…` judges it again.
 
 pub mod check;
+pub mod explore;
 pub mod history;
 pub mod process;
 pub mod workload;
