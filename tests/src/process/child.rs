@@ -87,7 +87,7 @@ impl Process {
         let spawn = || {
             let out = File::create(log)?;
             let err = out.try_clone()?;
-            Command::new(program)
+            clean_command(program)
                 .args(arguments)
                 .stdin(Stdio::null())
                 .stdout(out)
@@ -98,12 +98,17 @@ impl Process {
             name: name.to_owned(),
             source,
         })?;
-        Ok(Self {
+        Ok(Self::of(name, child, log))
+    }
+
+    /// A process that was started otherwise; `log` is what it says.
+    pub(super) fn of(name: &str, child: Child, log: &Path) -> Self {
+        Self {
             name: name.to_owned(),
             child,
             log: log.to_owned(),
             status: None,
-        })
+        }
     }
 
     /// Its pid, valid until it was waited for.
@@ -231,6 +236,15 @@ impl Process {
         if self.is_running() {
             self.signal(Signal::INT)?;
         }
+        self.wait_ended(within)
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Late`] when it does not within the time; it still runs then.
+    pub fn wait_ended(&mut self, within: Duration) -> Result<ExitStatus, ProcessError> {
         wait_until(within, || !self.is_running());
         self.status.ok_or_else(|| self.late("its end", within))
     }
@@ -282,6 +296,17 @@ impl Drop for Process {
         // Nothing can be done about an error here, and the next wait would show it.
         let _ = self.kill();
     }
+}
+
+/// A command that gets none of this program's settings: what stands in `LEDGERLINE_…` would become its flags.
+pub(super) fn clean_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LEDGERLINE_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// Looks every few milliseconds whether `is_so`, for at most `within`. Returns whether it came to be.

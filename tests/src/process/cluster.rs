@@ -191,6 +191,18 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until every node that runs says that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When one ends, or does not say it in time; with the end of its log.
+    pub fn wait_ready(&mut self) -> anyhow::Result<()> {
+        for process in self.running.values_mut() {
+            process.wait_saying(" is ready", START_LIMIT)?;
+        }
+        Ok(())
+    }
+
     fn spawn(&mut self, name: &str) -> anyhow::Result<SocketAddr> {
         if self.running.get_mut(name).is_some_and(Process::is_running) {
             anyhow::bail!("{name} runs already");

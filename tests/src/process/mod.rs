@@ -5,6 +5,8 @@
 //!   ours until the process is reaped, which only its `Process` does, so a signal can never hit a stranger.
 //! - [`Cluster`]: nodes by name, with their addresses and data directories, which outlive their processes. Faults are
 //!   written to the run's history.
+//! - [`Tool`]: commands that end by themselves, with a deadline.
+//! - [`Load`]: writers and consumers on the public client, whose doings are the run's history.
 //!
 //! Everything listens on 127.0.0.1. Whatever still runs is killed when its handle is dropped; the directory of a cluster
 //! is removed with it, unless the test panics: then it stays, with all logs, and its path is printed.
@@ -12,12 +14,16 @@
 mod child;
 mod cluster;
 pub mod commands;
+mod load;
 mod ports;
+mod tool;
 
 pub use child::{Process, ProcessError, wait_until};
 pub use cluster::Cluster;
 pub use commands::{Node, Role, binary};
+pub use load::{Counts, Habits, Load};
 pub use ports::free_addresses;
+pub use tool::{Ended, Tool};
 
 #[cfg(test)]
 mod tests;

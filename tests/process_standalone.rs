@@ -1,0 +1,393 @@
+//! One process with every role, as a newcomer runs it: its first message, a real file through `produce` and `consume`,
+//! and what it says when it is given something it cannot use.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test on real processes and files, in real time"
+)]
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ledgerline_client::{Client, ErrorKind, Reason};
+use tests::process::{Ended, Process, Tool, commands, free_addresses};
+use tests::workload::Prng;
+use types::crc32c;
+
+/// For what should take a moment, on a machine that is busy with other tests.
+const SOON: Duration = Duration::from_secs(60);
+
+fn binary() -> PathBuf {
+    let named = std::env::var_os(commands::BINARY_ENV).map(PathBuf::from);
+    named.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ledgerline")))
+}
+
+fn tool() -> Tool {
+    Tool::new(&binary()).unwrap()
+}
+
+fn words(line: &str) -> Vec<OsString> {
+    line.split_whitespace().map(Into::into).collect()
+}
+
+/// A standalone process, and where it is.
+struct Standalone {
+    process: Process,
+    listen: SocketAddr,
+}
+
+/// The arguments of one that keeps everything in `data`, in files that are small enough for a test.
+fn arguments(listen: SocketAddr, data: &Path) -> Vec<OsString> {
+    let sizes = "--journal-file 4MiB --free-low 8MiB";
+    let mut arguments = words(&format!("standalone --listen {listen} {sizes} --data-dir"));
+    arguments.push(data.into());
+    arguments
+}
+
+impl Standalone {
+    fn start(data: &Path, log: &Path) -> Self {
+        let listen = free_addresses(1).unwrap()[0];
+        let arguments = arguments(listen, data);
+        let mut process = Process::spawn("standalone", &binary(), arguments, log).unwrap();
+        process.wait_saying(" is ready", SOON).unwrap();
+        Self { process, listen }
+    }
+
+    fn server(&self) -> String {
+        format!("http://{}", self.listen)
+    }
+
+    /// Ends it as Ctrl-C does.
+    fn stop(mut self) {
+        let status = self.process.stop(SOON).unwrap();
+        assert_eq!(status.code(), Some(0), "{}", self.process.log());
+    }
+}
+
+/// Starts one that must refuse, and returns what it says.
+fn refused(arguments: impl IntoIterator<Item = OsString>, code: i32) -> String {
+    let Ended {
+        code: found,
+        stderr,
+        ..
+    } = tool().run(arguments, SOON).unwrap();
+    println!("{stderr}");
+    assert_eq!(found, Some(code), "{stderr}");
+    stderr
+}
+
+fn refused_with(data: &Path) -> String {
+    refused(arguments(free_addresses(1).unwrap()[0], data), 1)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().unwrap()
+}
+
+#[test]
+fn the_first_message_is_acked_soon_after_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let listen = free_addresses(1).unwrap()[0];
+    let begun = Instant::now();
+    // As the README has it: no flag but where to listen and where to store.
+    let mut line = words(&format!("standalone --listen {listen} --data-dir"));
+    line.push(dir.path().join("data").into());
+    let log = dir.path().join("log");
+    let mut process = Process::spawn("standalone", &binary(), line, &log).unwrap();
+    let acked = runtime().block_on(async {
+        loop {
+            // A server that is not up yet is asked again; the client itself is patient once it has one.
+            if let Ok(client) = Client::connect(format!("http://{listen}")).await {
+                let producer = client.producer("greetings").create().await.unwrap();
+                producer.send("hello").await.unwrap().await.unwrap();
+                return begun.elapsed();
+            }
+            assert!(begun.elapsed() < SOON, "no server");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    println!("first message acked {acked:.2?} after the start");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid()));
+    let resident = status.unwrap_or_default();
+    let resident = resident.lines().find(|line| line.starts_with("VmRSS"));
+    println!("resident: {}", resident.unwrap_or("not known here"));
+    assert_eq!(process.stop(SOON).unwrap().code(), Some(0));
+}
+
+/// Lines of every kind: text, empty, with every byte but the newline, one of 4 MiB.
+fn lines(path: &Path) -> u64 {
+    let mut prng = Prng::new(7);
+    let mut bytes = Vec::new();
+    let count = 100_001;
+    for number in 0..count {
+        match number % 10 {
+            0 => {}
+            1 | 2 => {
+                for _ in 0..prng.below(200) {
+                    let byte = prng.next_u64().to_le_bytes()[0];
+                    bytes.push(if byte == b'\n' { 0 } else { byte });
+                }
+            }
+            3 => bytes.extend_from_slice(b"ends with a carriage return\r"),
+            _ => bytes.extend_from_slice(format!("line {number}: naïve résumé, 日本語").as_bytes()),
+        }
+        if number == count / 2 {
+            bytes.resize(bytes.len() + (4 << 20), 0xfe);
+        }
+        bytes.push(b'\n');
+    }
+    std::fs::write(path, bytes).unwrap();
+    count
+}
+
+#[test]
+fn a_real_file_comes_back_byte_by_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Standalone::start(&dir.path().join("data"), &dir.path().join("log"));
+    let input = dir.path().join("input");
+    let count = lines(&input);
+    let tool = tool();
+    let address = server.server();
+    let begun = Instant::now();
+    let line = words(&format!("produce lines --server {address}"));
+    let produced = tool.run_with(line, Some(&input), SOON * 2).unwrap();
+    assert_eq!(produced.code, Some(0), "{}", produced.stderr);
+    println!("published {count} lines in {:.2?}", begun.elapsed());
+    let begun = Instant::now();
+    let line = format!("consume lines --count {count} --format raw --server {address}");
+    let consumed = tool.run(words(&line), SOON * 2).unwrap();
+    assert_eq!(consumed.code, Some(0), "{}", consumed.stderr);
+    println!("consumed them in {:.2?}", begun.elapsed());
+    let sent = std::fs::read(&input).unwrap();
+    assert_eq!(consumed.stdout.len(), sent.len());
+    assert!(
+        consumed.stdout == sent,
+        "what came back differs from what was sent"
+    );
+    // All was acked: nothing is left for the same subscription.
+    let line = format!("consume lines --idle 1s --format raw --server {address}");
+    let again = tool.run(words(&line), SOON).unwrap();
+    assert_eq!(
+        (again.code, again.stdout.len()),
+        (Some(0), 0),
+        "{}",
+        again.stderr
+    );
+    server.stop();
+}
+
+#[test]
+fn what_a_command_cannot_use_is_said_with_the_way_out() {
+    let unknown = refused(words("standalone --listen 127.0.0.1:1"), 2);
+    assert!(
+        unknown.contains("--listen") && unknown.contains("--listen"),
+        "{unknown}"
+    );
+    let quorum = refused(words("serving --quorum 3"), 2);
+    assert!(quorum.contains("such as 3/2"), "{quorum}");
+    let size = refused(words("standalone --journal-file big"), 2);
+    assert!(size.contains("--journal-file"), "{size}");
+    let name = refused(words("bookie --name no/name"), 2);
+    assert!(name.contains("--name"), "{name}");
+    let nobody = free_addresses(1).unwrap()[0];
+    let nobody = refused(
+        words(&format!("produce t --count 1 --server http://{nobody}")),
+        1,
+    );
+    assert!(nobody.contains("--server"), "{nobody}");
+    let none = refused(words("consume t --server nonsense"), 1);
+    assert!(none.contains("--server"), "{none}");
+}
+
+#[test]
+fn an_occupied_port_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let said = refused(arguments(address, dir.path()), 1);
+    assert!(
+        said.contains(&address.to_string()) && said.contains("--listen"),
+        "{said}"
+    );
+    let mut meta = words(&format!("meta --listen {address} --data-dir"));
+    meta.push(dir.path().join("meta").into());
+    let said = refused(meta, 1);
+    assert!(said.contains(&address.to_string()), "{said}");
+}
+
+#[test]
+fn a_directory_in_use_is_not_shared() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Standalone::start(&data, &dir.path().join("log"));
+    let said = refused_with(&data);
+    assert!(said.contains("another process"), "{said}");
+    server.stop();
+}
+
+#[test]
+fn a_directory_of_another_cluster_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    Standalone::start(&data, &dir.path().join("log")).stop();
+    // Meta begins anew: another cluster, with the old one's messages beside it.
+    let kept = dir.path().join("kept");
+    std::fs::rename(data.join("meta"), &kept).unwrap();
+    let said = refused_with(&data);
+    assert!(said.contains("belongs to another cluster"), "{said}");
+    assert!(said.contains(&*data.to_string_lossy()), "{said}");
+    std::fs::remove_dir_all(data.join("meta")).unwrap();
+    std::fs::rename(&kept, data.join("meta")).unwrap();
+    Standalone::start(&data, &dir.path().join("log")).stop();
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    Standalone::start(&data, &dir.path().join("log")).stop();
+    // Meta's: three lines of text, the last a checksum.
+    let path = data.join("meta/FORMAT");
+    let kept = std::fs::read(&path).unwrap();
+    let text = String::from_utf8(kept.clone()).unwrap();
+    let newer = text[..text.len() - 9].replace("format=1", "format=9");
+    std::fs::write(&path, format!("{newer}{}\n", crc32c(newer.as_bytes()))).unwrap();
+    let said = refused_with(&data);
+    assert!(
+        said.contains("newer format") && said.contains("format=9"),
+        "{said}"
+    );
+    std::fs::write(&path, kept).unwrap();
+    // The bookie's: magic 8, format 4, length 4, checksum 4, checksum of these.
+    let path = data.join("ledgers/identity");
+    let kept = std::fs::read(&path).unwrap();
+    let mut newer = kept.clone();
+    newer[8..12].copy_from_slice(&9_u32.to_le_bytes());
+    let crc = crc32c(&newer[..20]).get().to_le_bytes();
+    newer[20..24].copy_from_slice(&crc);
+    std::fs::write(&path, newer).unwrap();
+    let said = refused_with(&data);
+    assert!(
+        said.contains("newer format") && said.contains("format=9"),
+        "{said}"
+    );
+    std::fs::write(&path, kept).unwrap();
+    Standalone::start(&data, &dir.path().join("log")).stop();
+}
+
+/// A small file system in memory. Unmounted when dropped.
+struct Mount(tempfile::TempDir);
+
+impl Mount {
+    /// None, and it says so, where this may not be done.
+    fn tmpfs(options: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("mount");
+        command
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(dir.path());
+        let mounted = command.output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(dir));
+        }
+        println!("SKIPPED: a tmpfs cannot be mounted here (only root may)");
+        None
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[test]
+fn a_read_only_directory_is_named() {
+    let Some(mount) = Mount::tmpfs("size=1m,ro") else {
+        return;
+    };
+    let data = mount.path().join("data");
+    let said = refused_with(&data);
+    assert!(said.contains(&*data.to_string_lossy()), "{said}");
+    assert!(said.contains("ead-only"), "{said}");
+}
+
+#[test]
+fn a_full_disk_refuses_and_loses_nothing() {
+    let Some(mount) = Mount::tmpfs("size=64m") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let data = mount.path().join("data");
+    let server = Standalone::start(&data, &dir.path().join("log-1"));
+    let (acked, refusal) = runtime().block_on(fill(&server.server()));
+    println!(
+        "{acked} messages of 64 KiB were acked before: {} ({refusal})",
+        refusal.reason()
+    );
+    assert!(acked > 50, "{acked}");
+    assert_eq!(refusal.kind(), ErrorKind::Busy, "{refusal:?}");
+    assert_ne!(refusal.reason(), Reason::Internal);
+    // It still answers, and what it acked is there, now and after a restart.
+    assert!(runtime().block_on(read(&server.server(), "now")) >= acked);
+    server.stop();
+    let server = Standalone::start(&data, &dir.path().join("log-2"));
+    assert!(runtime().block_on(read(&server.server(), "later")) >= acked);
+    server.stop();
+}
+
+/// Publishes, one message after the other, until that is refused.
+async fn fill(server: &str) -> (u64, ledgerline_client::Error) {
+    let client = Client::connect(server).await.unwrap();
+    // Made while there is room: reading must not need any.
+    for name in ["now", "later"] {
+        let name = format!("full/subscriptions/{name}");
+        client.producer("full").create().await.unwrap();
+        let admin = client.admin();
+        admin
+            .create_subscription(&name, Default::default())
+            .await
+            .unwrap();
+    }
+    let patience = Duration::from_secs(3);
+    let producer = client
+        .producer("full")
+        .timeout(patience)
+        .create()
+        .await
+        .unwrap();
+    let mut prng = Prng::new(1);
+    for acked in 0..2048 {
+        let message: Vec<u8> = (0..8192)
+            .flat_map(|_| prng.next_u64().to_le_bytes())
+            .collect();
+        let stored = match producer.send(message).await {
+            Ok(receipt) => receipt.await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = stored {
+            return (acked, error);
+        }
+    }
+    panic!("128 MiB went on a disk of 64 MiB");
+}
+
+/// How many messages a subscription gets before none comes any more.
+async fn read(server: &str, subscription: &str) -> u64 {
+    let client = Client::connect(server).await.unwrap();
+    let name = format!("full/subscriptions/{subscription}");
+    let mut consumer = client.consumer(name).open().await.unwrap();
+    let mut count = 0;
+    while let Ok(message) = tokio::time::timeout(Duration::from_secs(5), consumer.recv()).await {
+        assert_eq!(message.unwrap().offset(), count);
+        count += 1;
+    }
+    count
+}
