@@ -18,6 +18,8 @@ use crate::owner::Effect;
 use crate::retry::earlier;
 
 mod member;
+#[cfg(test)]
+mod tests;
 
 use member::{Member, Standing};
 
@@ -65,6 +67,8 @@ struct Slot {
     payload: Option<Entry>,
     stored_by: Members,
     owed_by: Members,
+    /// Of these, who had no room for it when it was sent last.
+    refused_by: Members,
 }
 
 /// An entry weighs this much more than its payload: a flood of tiny ones is bounded as well.
@@ -203,6 +207,7 @@ impl Writer {
             payload: Some(entry),
             stored_by: Members::NONE,
             owed_by: Members::NONE,
+            refused_by: Members::NONE,
         });
         let index = self.slots.len() - 1;
         for place in 0..self.members.len() {
@@ -229,6 +234,7 @@ impl Writer {
             kind: AddKind::Write,
             entry: entry.clone(),
         };
+        slot.refused_by.remove(place);
         let member = &mut self.members[place];
         if !slot.owed_by.has(place) {
             slot.owed_by.insert(place);
@@ -252,7 +258,10 @@ impl Writer {
         };
         match result {
             AddResult::Stored => self.stored(turn, place, entry),
-            AddResult::Busy => self.members[place].retry.arm(turn.now),
+            AddResult::Busy => {
+                self.members[place].retry.arm(turn.now);
+                self.refused(place, entry);
+            }
             AddResult::ReadOnly => {
                 self.leave_behind(place);
                 self.members[place].retry.back_off(turn.now, turn.config);
@@ -293,6 +302,22 @@ impl Writer {
         self.forget_settled();
     }
 
+    /// The bookie had no room for an entry. It owes it as long as it will be sent it again, which ends with its
+    /// confirmation.
+    fn refused(&mut self, place: usize, entry: EntryId) {
+        let Some(index) = self.slot_index(entry) else {
+            return;
+        };
+        let slot = &mut self.slots[index];
+        if slot.payload.is_some() {
+            slot.refused_by.insert(place);
+        } else if slot.owed_by.has(place) {
+            slot.owed_by.remove(place);
+            self.members[place].forgive(slot.weight);
+        }
+        self.forget_settled();
+    }
+
     /// Confirms in order: no entry before its predecessors, even if its own quorum came first (R2); and nothing
     /// above an end that is chosen (R5).
     fn confirm_prefix(&mut self, turn: &mut Turn<'_>) {
@@ -312,8 +337,9 @@ impl Writer {
                 next_offset: slot.next_offset,
             };
             for (place, member) in self.members.iter_mut().enumerate() {
-                // What was lost with the connection is not sent again: it will never be answered.
-                if slot.owed_by.has(place) && !member.is_connected() {
+                // What was lost with the connection, or found no room, is not sent again: it will never be answered.
+                let is_unanswered = slot.refused_by.has(place) || !member.is_connected();
+                if slot.owed_by.has(place) && is_unanswered {
                     slot.owed_by.remove(place);
                     member.forgive(slot.weight);
                 }
