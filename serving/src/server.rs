@@ -118,7 +118,7 @@ impl Serving {
             pool,
             meta: meta.clone(),
             budget: Budget::new(config.memory),
-            lease: session.certain(),
+            lease: session.clone(),
         };
         let node = Arc::new(Node {
             cluster: meta.cluster(),

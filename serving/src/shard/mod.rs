@@ -49,8 +49,8 @@ pub struct ShardParts {
     pub meta: meta_client::MetaClient,
     /// The node's memory for messages.
     pub budget: Budget,
-    /// Whether the node is certain that its session is live.
-    pub lease: watch::Receiver<bool>,
+    /// The node's session: whether it is certain to be live.
+    pub lease: meta_client::Session,
 }
 
 /// A served shard. Clones are the same shard.

@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 use bookie_client::{BookieLink, Directory, Order, PoolEvent, Sent};
 use host::Host;
 use ledger::Outcome;
-use meta_client::MetaClient;
+use meta_client::{MetaClient, Session};
 use topic::{Publish, Receipt, StreamId, TopicStats};
 use types::chain::ShardOutcome;
 use types::command::{Command, Query, Reply};
@@ -88,6 +88,7 @@ pub(super) fn start(
         directory: parts.pool.directory().clone(),
         meta: parts.meta,
         lease: parts.lease,
+        is_lease_certain: true,
         core,
         effects: Vec::new(),
         again: VecDeque::new(),
@@ -145,7 +146,9 @@ struct ShardTask {
     meta: MetaClient,
     to_meta: mpsc::Sender<ShardEvent>,
     meta_events: mpsc::Receiver<ShardEvent>,
-    lease: watch::Receiver<bool>,
+    lease: Session,
+    /// What the core was told of the lease.
+    is_lease_certain: bool,
     bell: Arc<Bell>,
     status: watch::Sender<Status>,
     streams: Streams,
@@ -159,9 +162,8 @@ impl ShardTask {
     async fn run(mut self) {
         let candidates = self.directory.candidates();
         self.hand_in(ShardEvent::Candidates(candidates));
-        let is_certain = *self.lease.borrow_and_update();
-        self.hand_in(ShardEvent::LeaseCertain(is_certain));
         self.hand_in(ShardEvent::Open);
+        let mut lease = self.lease.certain();
         let mut is_lease_told = true;
         loop {
             self.perform();
@@ -175,12 +177,9 @@ impl ShardTask {
                 () = self.host.tasks.stopped() => break,
                 Some(event) = self.pool_events.recv() => self.pool_event(event),
                 Some(event) = self.meta_events.recv() => self.hand_in(event),
-                changed = self.lease.changed(), if is_lease_told => {
-                    // Nobody keeps the lease any more: it is not certain.
-                    is_lease_told = changed.is_ok();
-                    let is_certain = is_lease_told && *self.lease.borrow_and_update();
-                    self.hand_in(ShardEvent::LeaseCertain(is_certain));
-                }
+                // What there is to tell of it is found below, and before every event. Once nobody keeps it, its time runs
+                // out.
+                changed = lease.changed(), if is_lease_told => is_lease_told = changed.is_ok(),
                 () = self.bell.rung() => self.rung(),
                 () = self.directory.changed() => {
                     let candidates = self.directory.candidates();
@@ -216,6 +215,7 @@ impl ShardTask {
             self.message(message);
         }
         let now = self.host.clock.now();
+        self.look_at_lease();
         if self.core.deadline().is_some_and(|at| at <= now) {
             self.hand_in(ShardEvent::Deadline);
         }
@@ -226,8 +226,21 @@ impl ShardTask {
     }
 
     fn hand_in(&mut self, event: ShardEvent) {
+        self.look_at_lease();
         let (now, wall) = (self.host.clock.now(), self.host.clock.wall());
         self.core.handle(now, wall, event, &mut self.effects);
+    }
+
+    /// Tells the core what has become of the lease, by the clock of this moment: a process that was frozen wakes up
+    /// here before the task that renews the lease has noticed anything.
+    fn look_at_lease(&mut self) {
+        let (now, wall) = (self.host.clock.now(), self.host.clock.wall());
+        let is_certain = self.lease.lease_is_certain(now);
+        if self.is_lease_certain != is_certain {
+            self.is_lease_certain = is_certain;
+            let event = ShardEvent::LeaseCertain(is_certain);
+            self.core.handle(now, wall, event, &mut self.effects);
+        }
     }
 
     fn request(&mut self, request: Request) {

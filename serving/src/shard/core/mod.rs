@@ -88,6 +88,11 @@ pub struct Shard {
     /// What the owner waits for while it recovers.
     stuck: Option<String>,
     is_lease_certain: bool,
+    /// How often the lease was not certain any more, and whether meta has confirmed the epoch since the last time.
+    lapses: u64,
+    is_reign_doubtful: bool,
+    /// When meta is asked again to confirm it.
+    confirm_at: Option<MonoTime>,
     is_record_stale: bool,
     release: Option<Release>,
 }
@@ -122,6 +127,9 @@ impl Shard {
             waiting: Waiting::default(),
             stuck: None,
             is_lease_certain: true,
+            lapses: 0,
+            is_reign_doubtful: false,
+            confirm_at: None,
             is_record_stale: false,
             release: None,
         }
@@ -193,6 +201,7 @@ impl Shard {
         [
             self.owner.deadline(),
             self.sources.deadline(),
+            self.confirm_at,
             waiting,
             phase,
         ]
@@ -287,11 +296,16 @@ impl Shard {
         }
     }
 
-    fn lease(&mut self, step: &Step<'_>, is_certain: bool) {
-        self.is_lease_certain = is_certain;
-        if let Phase::Serving(serving) = &mut self.phase {
-            serving.lease(step, is_certain);
+    /// A lease that is certain again says that the session lives. Whether its epoch still does, meta is asked first:
+    /// while the lease was not certain, another may have claimed the shard, and given out what this owner has not.
+    fn lease(&mut self, step: &mut Step<'_>, is_certain: bool) {
+        if self.is_lease_certain && !is_certain {
+            self.lapses += 1;
+            self.is_reign_doubtful = true;
         }
+        self.is_lease_certain = is_certain;
+        self.confirm_reign(step);
+        self.hold_or_deliver(step);
     }
 
     fn release(&mut self, step: &mut Step<'_>) {
@@ -331,6 +345,9 @@ impl Shard {
         }
         if self.sources.deadline().is_some_and(|at| at <= step.now) {
             self.sources.expire(step);
+        }
+        if self.confirm_at.is_some_and(|at| at <= step.now) {
+            self.confirm_reign(step);
         }
         let mut waiting = std::mem::take(&mut self.waiting);
         let patience = self.setup.config.open_patience;

@@ -178,7 +178,7 @@ impl Shard {
             }
         };
         let mut serving = Serving::new(step.now, topic, chain);
-        if !self.is_lease_certain {
+        if !self.may_deliver() {
             serving.lease(step, false);
         }
         for request in self.waiting.take() {
@@ -186,6 +186,7 @@ impl Shard {
         }
         let epoch = serving.topic().epoch();
         self.phase = Phase::Serving(Box::new(serving));
+        self.confirm_reign(step);
         step.effects.push(ShardEffect::Opened { epoch, notes });
         true
     }

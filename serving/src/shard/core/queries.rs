@@ -20,6 +20,50 @@ impl Shard {
         }
     }
 
+    /// Whether deliveries may go out: the lease is certain, and meta has confirmed the epoch since it last was not.
+    pub(super) const fn may_deliver(&self) -> bool {
+        self.is_lease_certain && !self.is_reign_doubtful
+    }
+
+    pub(super) fn hold_or_deliver(&mut self, step: &Step<'_>) {
+        let may_deliver = self.may_deliver();
+        if let Phase::Serving(serving) = &mut self.phase {
+            serving.lease(step, may_deliver);
+        }
+    }
+
+    /// Asks meta whether the epoch still stands, when that is in doubt and worth knowing.
+    pub(super) fn confirm_reign(&mut self, step: &mut Step<'_>) {
+        self.confirm_at = None;
+        let is_wanted = self.is_reign_doubtful && self.is_lease_certain;
+        let purpose = Purpose::Reign {
+            lapses: self.lapses,
+        };
+        if is_wanted && matches!(self.phase, Phase::Serving(_)) && !self.sources.asks(&purpose) {
+            let query = Query::Shard(self.setup.shard);
+            self.sources.query(step, query, purpose);
+        }
+    }
+
+    /// Meta answered whether the epoch still stands. An answer from before another lapse says nothing.
+    fn reign_told(&mut self, step: &mut Step<'_>, lapses: u64, result: Result<Answer, Problem>) {
+        if lapses != self.lapses || !self.is_lease_certain {
+            return;
+        }
+        let mut stands = false;
+        if let Ok(Answer::Shard(Some(view), _)) = result {
+            let (owner, epoch) = (view.record.owner, view.record.epoch);
+            self.owner(step, ledger::Event::Record(Box::new(view)));
+            stands = owner == Some(self.setup.session) && Some(epoch) == self.owner.epoch();
+        }
+        if stands && !self.owner.is_over() {
+            self.is_reign_doubtful = false;
+            self.hold_or_deliver(step);
+        } else {
+            self.confirm_at = Some(step.now.after(self.setup.config.retry_after));
+        }
+    }
+
     pub(super) fn queried(
         &mut self,
         step: &mut Step<'_>,
@@ -35,6 +79,7 @@ impl Shard {
                     self.record_changed(step);
                 }
             }
+            (Some(Purpose::Reign { lapses }), result) => self.reign_told(step, lapses, result),
             (Some(Purpose::Subscriptions), Ok(Answer::Subscriptions(page))) => {
                 if let Phase::Replaying(replay, _) = &mut self.phase {
                     replay.subscriptions(step, &mut self.sources, page);

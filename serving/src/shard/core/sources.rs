@@ -29,6 +29,11 @@ pub(super) enum Purpose {
     Subscriptions,
     /// The shard's record, for the owner.
     Record,
+    /// The same, asked when the lease had lapsed so often and was certain again: does the epoch still stand?
+    Reign {
+        /// So often.
+        lapses: u64,
+    },
 }
 
 /// Which entries to read, and how much of them.

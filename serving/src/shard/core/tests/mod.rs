@@ -7,6 +7,7 @@ use std::time::Duration;
 use ledger::{Candidate, Over};
 use topic::{Stored, StreamId};
 use types::chain::LogKind;
+use types::command::Command;
 use types::topic::{StartPosition, SubscriptionMode};
 use types::{BookieId, EntryId, Offset, Reason, SequenceId};
 
@@ -262,6 +263,54 @@ fn a_lapsed_lease_delivers_nothing_and_goes_on_publishing() {
 
     world.event(node, ShardEvent::LeaseCertain(true));
     assert_eq!(world.texts(node, 2), ["a", "b"]);
+}
+
+#[test]
+fn a_lease_that_came_back_delivers_nothing_that_another_owner_gave_out_meanwhile() {
+    let mut world = World::new();
+    let old = world.open();
+    let of = world.subscribe(old, "s", SubscriptionMode::Shared, StartPosition::Earliest);
+    world.open_producer(old, 1, None);
+    world.consume(old, 2, of.id, 10);
+    world.event(old, ShardEvent::LeaseCertain(false));
+    world.publish(old, 1, 0, &["a"]);
+
+    // Meta counts it as gone, another serves, and its consumer is done with everything: confirmed.
+    world.expire_session(old);
+    let new = world.open();
+    world.consume(new, 3, of.id, 10);
+    world.ack(new, 3, 1, (0, 1));
+    assert_eq!(world.texts(new, 3), ["a"]);
+
+    // Meta hears the old owner again before the old owner hears of the new one.
+    let session = world.nodes[old].shard.setup().session;
+    world.apply(Command::ReviveSession { session });
+    world.event(old, ShardEvent::LeaseCertain(true));
+    assert_eq!(world.texts(old, 2), Vec::<String>::new());
+    assert!(matches!(
+        world.nodes[old].over,
+        Some(Ended::Owner(Over::Deposed { .. }))
+    ));
+}
+
+#[test]
+fn a_lease_that_came_back_is_believed_once_meta_has_confirmed_the_epoch() {
+    let mut world = World::new();
+    let node = world.open();
+    let of = world.subscribe(node, "s", SubscriptionMode::Shared, StartPosition::Earliest);
+    world.open_producer(node, 1, None);
+    world.consume(node, 2, of.id, 10);
+    world.event(node, ShardEvent::LeaseCertain(false));
+    world.publish(node, 1, 0, &["a"]);
+
+    world.is_meta_down = true;
+    world.event(node, ShardEvent::LeaseCertain(true));
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.texts(node, 2), Vec::<String>::new());
+
+    world.is_meta_down = false;
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.texts(node, 2), ["a"]);
 }
 
 #[test]
