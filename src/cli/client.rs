@@ -49,7 +49,7 @@ pub(crate) fn explain(error: Error) -> anyhow::Error {
         Reason::InsufficientBookies => {
             "`ledgerline cluster status` tells which bookies are missing"
         }
-        Reason::ProducerFenced => "another producer uses this name; choose another --name",
+        Reason::ProducerFenced => "another producer uses this name; choose another --producer-name",
         _ if error.kind() == ErrorKind::Unknown => {
             "look before you try again: it may have happened"
         }

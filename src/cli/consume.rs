@@ -65,8 +65,8 @@ pub(crate) struct Consume {
     no_ack: bool,
 
     /// A name for statistics.
-    #[arg(long, env = "LEDGERLINE_CONSUMER_NAME")]
-    name: Option<String>,
+    #[arg(long, env = "LEDGERLINE_CONSUMER_NAME", value_name = "NAME")]
+    consumer_name: Option<String>,
 
     #[command(flatten)]
     server: Server,
@@ -147,7 +147,7 @@ impl Consume {
             None if !known => builder = builder.mode(SubscriptionMode::Exclusive),
             None => {}
         }
-        if let Some(name) = &self.name {
+        if let Some(name) = &self.consumer_name {
             builder = builder.name(name);
         }
         builder.open().await.map_err(explain)

@@ -60,8 +60,8 @@ pub(crate) struct Produce {
 
     /// A producer's name that stays the same over runs: its numbering goes on, and an older producer of this name is
     /// shut out. Default: a name of its own for each run.
-    #[arg(long, env = "LEDGERLINE_PRODUCER_NAME")]
-    name: Option<String>,
+    #[arg(long, env = "LEDGERLINE_PRODUCER_NAME", value_name = "NAME")]
+    producer_name: Option<String>,
 
     /// Publish this many generated messages instead of reading any.
     #[arg(long, env = "LEDGERLINE_COUNT", value_name = "N")]
@@ -126,7 +126,7 @@ impl Produce {
             .in_flight(self.tuning.in_flight)
             .batch_bytes(self.tuning.batch)
             .timeout(self.tuning.timeout);
-        if let Some(name) = &self.name {
+        if let Some(name) = &self.producer_name {
             builder = builder.name(name);
         }
         let producer = tokio::select! {

@@ -49,11 +49,23 @@ impl Progress {
 
     /// One more message.
     pub(super) fn add(&mut self, bytes: usize) {
-        self.messages += 1;
-        self.bytes += bytes as u64;
-        if self.messages.is_multiple_of(256) || self.messages < 256 {
+        self.add_many(1, bytes as u64);
+    }
+
+    /// More messages.
+    pub(super) fn add_many(&mut self, messages: u64, bytes: u64) {
+        let before = self.messages;
+        self.messages += messages;
+        self.bytes += bytes;
+        // A slow load is shown message by message, a fast one in steps.
+        if before < 256 || before / 256 != self.messages / 256 {
             self.bar.set_position(self.messages);
         }
+    }
+
+    /// Takes the line away.
+    pub(super) fn clear(&self) {
+        self.bar.finish_and_clear();
     }
 
     /// Since the begin.
@@ -63,7 +75,7 @@ impl Progress {
 
     /// Says what was done: `published 10 messages (1KiB) in 0.1 s, 100/s`, and something more.
     pub(super) fn finish(&self, verb: &str, more: &str) {
-        self.bar.finish_and_clear();
+        self.clear();
         let seconds = self.elapsed().as_secs_f64();
         let each = if seconds > 0.0 {
             per_second(self.messages, seconds)
@@ -73,11 +85,6 @@ impl Progress {
         let (messages, bytes) = (self.messages, ByteSize::new(self.bytes));
         let noun = if messages == 1 { "message" } else { "messages" };
         eprintln!("{verb} {messages} {noun} ({bytes}) in {seconds:.1} s, {each}/s{more}");
-    }
-
-    /// Says something without breaking the line that moves.
-    pub(super) fn note(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
     }
 }
 

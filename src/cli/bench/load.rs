@@ -30,7 +30,8 @@ pub(super) async fn produce(scene: Scene, load: Load, report: &mut Report) -> an
     describe(&load, report);
     let mut progress = Progress::new(&scene.host.clock, "publishing", load.count);
     let publishing = publish(&scene, &load).await?;
-    let measured = publishing.finish(&mut progress).await?;
+    let measured = publishing.finish(Some(&mut progress)).await?;
+    progress.clear();
     measured.tell(&load, report);
     Ok(())
 }
@@ -57,7 +58,6 @@ pub(super) async fn end_to_end(
     let publishing = publish(&scene, &load).await?;
     let warm_at = publishing.begun.after(load.warmup);
     let mut received = histogram();
-    let mut quiet = Progress::new(&clock, "", Some(0));
     let measured = {
         let mut listening = Listening {
             consumer: &mut consumer,
@@ -70,7 +70,7 @@ pub(super) async fn end_to_end(
         let measured = tokio::select! {
             biased;
             failed = &mut consuming => return Err(failed),
-            measured = publishing.finish(&mut quiet) => measured?,
+            measured = publishing.finish(None) => measured?,
         };
         // The last messages are on their way.
         if let Ok(failed) = clock.timeout(Duration::from_secs(2), &mut consuming).await {
@@ -78,6 +78,7 @@ pub(super) async fn end_to_end(
         }
         measured
     };
+    progress.clear();
     measured.tell(&load, report);
     report.latency("e2e", received);
     consumer.close().await.map_err(explain)
@@ -168,8 +169,9 @@ pub(super) async fn consume(scene: Scene, read: Read, report: &mut Report) -> an
         };
         messages += some.0;
         bytes += some.1;
-        progress.add(0);
+        progress.add_many(some.0, some.1);
     }
+    progress.clear();
     report.throughput(messages, bytes, clock.now().since(begun));
     Ok(())
 }
@@ -338,7 +340,7 @@ async fn publish(scene: &Scene, load: &Load) -> anyhow::Result<Publishing> {
 
 impl Publishing {
     /// Waits for the end, and counts.
-    async fn finish(mut self, progress: &mut Progress) -> anyhow::Result<Measured> {
+    async fn finish(mut self, mut progress: Option<&mut Progress>) -> anyhow::Result<Measured> {
         // A load that is shorter than the warm-up is measured whole.
         let warm_at = self.begun.after(self.warmup);
         let (mut all, mut warm) = (histogram(), histogram());
@@ -354,7 +356,9 @@ impl Publishing {
                     warm_messages += 1;
                 }
                 last = last.max(at);
-                progress.add(bytes);
+                if let Some(progress) = &mut progress {
+                    progress.add(bytes);
+                }
             }
         }
         for part in self.parts {

@@ -228,6 +228,22 @@ impl<W> Acks<W> {
         After::GoOn
     }
 
+    /// The server could not read the request that is on its way: asking again would not help.
+    pub(super) fn unreadable(&mut self, problem: &Problem, settled: &mut Vec<Settled<W>>) {
+        if let Some(flying) = &self.flying {
+            let request = flying.request;
+            let problems = vec![(Vec::new(), problem.clone())];
+            self.answered(
+                Answer {
+                    request,
+                    confirmed: false,
+                    problems,
+                },
+                settled,
+            );
+        }
+    }
+
     /// The stream broke: what has no answer is asked again.
     pub(super) fn broke(&mut self) {
         if let Some(flying) = self.flying.take() {
@@ -273,7 +289,10 @@ fn verdict(problems: &[(Vec<Range<u64>>, Problem)], target: Target) -> Option<&P
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::single_range_in_vec_init, reason = "sets of one range are meant")]
+    #![expect(
+        clippy::single_range_in_vec_init,
+        reason = "sets of one range are meant"
+    )]
 
     use super::*;
 

@@ -78,7 +78,10 @@ mod tests {
     #[test]
     fn neighbours_and_overlaps_become_one() {
         let joined = |ranges: &[(u64, u64)]| {
-            set(ranges).iter().map(|range| (range.start, range.end)).collect::<Vec<_>>()
+            set(ranges)
+                .iter()
+                .map(|range| (range.start, range.end))
+                .collect::<Vec<_>>()
         };
         assert_eq!(joined(&[(5, 6), (7, 8)]), [(5, 6), (7, 8)]);
         assert_eq!(joined(&[(5, 6), (7, 8), (6, 7)]), [(5, 8)]);
@@ -91,7 +94,11 @@ mod tests {
     fn it_knows_what_it_holds_and_gives_out_the_first() {
         let mut some = set(&[(1, 3), (5, 6), (8, 9)]);
         assert!([1, 2, 5, 8].iter().all(|offset| some.contains(*offset)));
-        assert!([0, 3, 4, 6, 7, 9].iter().all(|offset| !some.contains(*offset)));
+        assert!(
+            [0, 3, 4, 6, 7, 9]
+                .iter()
+                .all(|offset| !some.contains(*offset))
+        );
         assert_eq!(some.take_first(2), set(&[(1, 3), (5, 6)]));
         assert_eq!(some.take_first(2), set(&[(8, 9)]));
         assert!(some.is_empty());

@@ -1,5 +1,6 @@
 //! The consumer's task: finds the owner, keeps a stream open, fills the buffer, grants and acks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -293,13 +294,33 @@ impl Task {
                 if error.kind() == ErrorKind::Bug {
                     return Err(error);
                 }
-                let subscription = &self.inner.settings.subscription;
-                tracing::warn!(%subscription, %error, "the server refused a request of this consumer");
+                self.refused(&error);
             }
             // A kind of frame that this version does not know, or nothing new.
             Some(Down::Ready(_) | Down::Heartbeat(_)) | None => {}
         }
         Ok(())
+    }
+
+    /// The server could not use a frame. It does not name the request, only the field.
+    fn refused(&self, error: &Error) {
+        let subscription = &self.inner.settings.subscription;
+        tracing::warn!(%subscription, %error, "the server refused a request of this consumer");
+        let field = error.problem().field.as_deref().unwrap_or_default();
+        let mut settled = Vec::new();
+        let mut extensions = BTreeMap::new();
+        {
+            let mut state = self.inner.lock();
+            if field.starts_with("ack") {
+                state.acks.unreadable(error.problem(), &mut settled);
+            } else if field.starts_with("extend") {
+                extensions = std::mem::take(&mut state.extensions);
+            }
+        }
+        self.inner.settle(settled);
+        for waiter in extensions.into_values() {
+            let _ = waiter.send(Err(error.clone()));
+        }
     }
 
     /// Answers to acks and extensions came.

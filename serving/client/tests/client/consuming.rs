@@ -283,6 +283,33 @@ async fn nacks_and_extensions_go_to_the_server() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_frame_that_the_server_cannot_use_leaves_nobody_waiting() {
+    let world = World::new("pipe:a");
+    let mut server = world.server("pipe:a").await;
+    let opening = tokio::spawn(world.client.consumer(SUBSCRIPTION).open());
+    let (_, mut stream) = ready(&mut server).await;
+    let mut consumer = in_time(opening).await.unwrap().unwrap();
+    deliver(&stream, 0, &["a"]).await;
+    let message = in_time(consumer.recv()).await.unwrap();
+    let acked = consumer.ack_confirmed(&message);
+    let Some(Up::Ack(_)) = request(&mut stream, &mut (0, 0)).await else {
+        panic!("no ack")
+    };
+    let problem = types::Problem::bad_field("ack.ranges", "the test says so");
+    let error = pb::StreamError {
+        status: Some(proto::status::to_rpc(&problem)),
+    };
+    stream.send(say(Down::Error(error))).await;
+    assert_eq!(in_time(acked).await.unwrap_err().reason(), Reason::BadField);
+    deliver(&stream, 1, &["b"]).await;
+    assert_eq!(
+        in_time(consumer.recv()).await.unwrap().offset(),
+        1,
+        "the stream goes on"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_whose_lease_lapsed_while_they_waited_here_are_not_given_out() {
     let world = World::new("pipe:a");
     let mut server = world.server("pipe:a").await;
