@@ -7,6 +7,7 @@ use futures::StreamExt;
 use ledger::{Answer, Request};
 use proto::bookie as wire;
 use tokio::sync::Semaphore;
+use types::BookieId;
 use types::storage::{LacResult, ReadResult, ReadRun, RunItem};
 
 use super::lanes::Lane;
@@ -39,10 +40,14 @@ pub(super) enum Read {
 pub(super) async fn run(shared: Arc<Shared>, bookie: Arc<Bookie>, key: u64, read: Read) {
     match read {
         Read::Request(request) => {
-            let Ok(_permit) = bookie.reads.recovery.acquire().await else {
-                return;
+            // The wait for its turn is part of its time: by then its owner has asked again, and what is given up must
+            // not stand before it.
+            let work = async {
+                let Ok(_permit) = bookie.reads.recovery.acquire().await else {
+                    return Ok(None);
+                };
+                ask(&shared, &bookie, request).await
             };
-            let work = ask(&shared, &bookie, request);
             match shared
                 .host
                 .clock
@@ -62,20 +67,26 @@ pub(super) async fn run(shared: Arc<Shared>, bookie: Arc<Bookie>, key: u64, read
             }
         }
         Read::Run { tag, run } => {
-            let Ok(_permit) = bookie.reads.runs.acquire().await else {
-                return;
+            let turn = bookie.reads.runs.acquire();
+            let turn = shared.host.clock.timeout(shared.config.read_timeout, turn);
+            let Ok(_permit) = turn.await else {
+                return shared.tell(key, ended(bookie.id, tag)).await;
             };
             if let Err(reason) = stream(&shared, &bookie, key, tag, run).await {
                 tracing::debug!(bookie = %bookie.id, %reason, "run ended early");
             }
-            let last = PoolEvent::Run {
-                bookie: bookie.id,
-                tag,
-                items: Vec::new(),
-                is_last: true,
-            };
-            shared.tell(key, last).await;
+            shared.tell(key, ended(bookie.id, tag)).await;
         }
+    }
+}
+
+/// Nothing more comes of a run.
+const fn ended(bookie: BookieId, tag: u64) -> PoolEvent {
+    PoolEvent::Run {
+        bookie,
+        tag,
+        items: Vec::new(),
+        is_last: true,
     }
 }
 
@@ -168,4 +179,67 @@ async fn stream(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use host::net::Address;
+    use ledger::Request;
+    use tokio::sync::{mpsc, watch};
+    use types::cluster::{BookieRecord, BookieState};
+    use types::storage::ReadLac;
+    use types::{BookieId, ClusterId, Epoch, Incarnation, LedgerId, LedgerSeq, LogId};
+    use types::{Revision, SessionId};
+
+    use crate::{BookiePool, Directory, Order, PoolConfig};
+
+    #[tokio::test(start_paused = true)]
+    async fn reads_that_a_silent_bookie_does_not_answer_do_not_pile_up() {
+        let host = host::Host::simulated("test", 1);
+        let address = Address::new("pipe:silent");
+        let _silent = host.net.listen(&address).await.unwrap();
+        let id = BookieId::new(1);
+        let record = BookieRecord {
+            id,
+            name: "silent".parse().unwrap(),
+            address: address.to_string(),
+            born: Revision::new(1),
+            incarnation: Incarnation::new(1),
+            mark: 0,
+            state: BookieState::ReadWrite,
+            session: SessionId::new(1),
+            live: true,
+        };
+        let (_tell, told) = watch::channel(Arc::from([record]));
+        let config = PoolConfig {
+            reads_max: 1,
+            ..PoolConfig::default()
+        };
+        let pool = BookiePool::new(&host, config, ClusterId::new(1), Directory::new(told));
+        let (inbox, _events) = mpsc::channel(64);
+        let link = pool.register(inbox);
+        let ledger = LedgerId::new(LogId::new(1), LedgerSeq::new(0));
+        for _ in 0..20 {
+            let ask = Request::ReadLac(ReadLac {
+                ledger,
+                created: Revision::new(1),
+                fence: Some(Epoch::new(1)),
+            });
+            link.send(id, Order::Request(ask));
+        }
+        let waiting = || {
+            let running = host.tasks.running();
+            running
+                .iter()
+                .filter(|t| t.ends_with("bookie-read"))
+                .count()
+        };
+        host.clock.sleep(Duration::from_millis(10)).await;
+        assert_eq!(waiting(), 20);
+        host.clock.sleep(config.read_timeout).await;
+        assert_eq!(waiting(), 0, "each has its time, its wait included");
+    }
 }
