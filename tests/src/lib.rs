@@ -6,6 +6,7 @@
 //!   system works, only what it promises.
 //! - [`workload`]: which messages a run sends, and payloads that say themselves who sent them.
 //! - [`explore`]: the real ledger machines, state by state.
+//! - [`l1`]: the real cores, catalog and bookie engine in a simulated world, from a seed.
 //! - [`process`]: processes on loopback, killed and paused by recorded pid, gone when the harness is dropped.
 //!
 //! `reliability.md` of the design is the reason for all of it: a run that acked nothing proves nothing, and a judge that
@@ -15,5 +16,6 @@
 pub mod check;
 pub mod explore;
 pub mod history;
+pub mod l1;
 pub mod process;
 pub mod workload;

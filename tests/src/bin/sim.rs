@@ -89,7 +89,11 @@ fn main() -> ExitCode {
         What::SameSeed { seeds } => same_seed(seeds),
         What::Fixed { count, jobs } => fixed(count, jobs),
     };
-    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn run_one(seed: u64, trace: bool, until: Option<u64>) -> bool {
@@ -97,7 +101,14 @@ fn run_one(seed: u64, trace: bool, until: Option<u64>) -> bool {
         .and_then(|path| HistoryWriter::create(path.as_ref(), Guarantees::full()).ok());
     let swarm = Swarm::new(seed);
     println!("{swarm:?}");
-    let outcome = run(swarm, Options { trace, until, history });
+    let outcome = run(
+        swarm,
+        Options {
+            trace,
+            until,
+            history,
+        },
+    );
     for line in &outcome.trace {
         println!("{line}");
     }
@@ -107,7 +118,11 @@ fn run_one(seed: u64, trace: bool, until: Option<u64>) -> bool {
             println!("{:>8} {mark}", outcome.marks.count(*mark));
         }
     }
-    println!("events={} simulated={}s", outcome.events, outcome.time / 1_000_000_000);
+    println!(
+        "events={} simulated={}s",
+        outcome.events,
+        outcome.time / 1_000_000_000
+    );
     match &outcome.failure {
         Some(failure) => {
             println!("SEED {seed} FAILED\n{failure}");
@@ -123,7 +138,8 @@ fn attempt(seed: u64) -> Result<Outcome, String> {
     let ran = catch_unwind(AssertUnwindSafe(|| run(swarm, Options::default())));
     ran.map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_default()
     })
 }
 
@@ -158,14 +174,20 @@ fn sweep(seeds: &[u64], jobs: u64, limit: Option<Duration>) -> (bool, Marks) {
                             all.2 += outcome.events;
                             if let Some(failure) = &outcome.failure {
                                 tell(seed, &failure.to_string(), &outcome.swarm);
-                                failed.lock().unwrap_or_else(|e| e.into_inner()).insert(seed);
+                                failed
+                                    .lock()
+                                    .unwrap_or_else(|e| e.into_inner())
+                                    .insert(seed);
                             }
                             all
                         }
                         Err(panic) => {
                             let all = totals.lock().unwrap_or_else(|e| e.into_inner());
                             tell(seed, &format!("panic: {panic}"), &Swarm::new(seed));
-                            failed.lock().unwrap_or_else(|e| e.into_inner()).insert(seed);
+                            failed
+                                .lock()
+                                .unwrap_or_else(|e| e.into_inner())
+                                .insert(seed);
                             all
                         }
                     };
@@ -197,7 +219,10 @@ fn same_seed(seeds: u64) -> bool {
         ..Options::default()
     };
     for seed in 0..seeds {
-        let (one, two) = (run(Swarm::new(seed), options()), run(Swarm::new(seed), options()));
+        let (one, two) = (
+            run(Swarm::new(seed), options()),
+            run(Swarm::new(seed), options()),
+        );
         let differs = one.trace.iter().zip(&two.trace).position(|(a, b)| a != b);
         if differs.is_some() || one.trace.len() != two.trace.len() {
             let at = differs.unwrap_or(0);
@@ -211,7 +236,9 @@ fn same_seed(seeds: u64) -> bool {
 }
 
 fn fixed(count: u64, jobs: u64) -> bool {
-    let once = SEEDS.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok());
+    let once = SEEDS
+        .lines()
+        .filter_map(|line| line.split_whitespace().next()?.parse().ok());
     let seeds: Vec<u64> = once.chain(0..count).collect();
     let (is_good, marks) = sweep(&seeds, jobs, None);
     let missing = marks.missing();

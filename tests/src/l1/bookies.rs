@@ -213,7 +213,7 @@ impl World {
             }
             _ => self.violation("open", format!("bookie-{at}: {text}")),
         }
-        self.bookie_dies(at, false);
+        self.bookie_dies(at);
         let wait = 200 * MS + self.rng.below(SECOND);
         self.agenda.put(self.now + wait, Event::BookieStarts { bookie: at });
     }
@@ -365,12 +365,12 @@ impl World {
 
     /// The process dies, and starts again after `wait`.
     pub(super) fn bookie_crash(&mut self, at: usize, wait: Nanos) {
-        self.bookie_dies(at, true);
+        self.bookie_dies(at);
         self.agenda.put(self.now + wait, Event::BookieStarts { bookie: at });
     }
 
     /// The process dies.
-    pub(super) fn bookie_dies(&mut self, at: usize, with_disk: bool) {
+    pub(super) fn bookie_dies(&mut self, at: usize) {
         let bookie = &mut self.bookies[at];
         bookie.process = Process::Down;
         bookie.life += 1;
@@ -379,13 +379,7 @@ impl World {
         bookie.calls.clear();
         bookie.timer = None;
         bookie.dies_in_job = false;
-        if with_disk {
-            if bookie.disk.is_off() {
-                bookie.disk.restart();
-            } else {
-                bookie.disk.crash_process();
-            }
-        } else if bookie.disk.is_off() {
+        if bookie.disk.is_off() {
             bookie.disk.restart();
         } else {
             bookie.disk.crash_process();
@@ -396,7 +390,7 @@ impl World {
     /// The machine loses power.
     pub(super) fn bookie_power(&mut self, at: usize) {
         let rng = self.rng.fork("power");
-        self.bookie_dies(at, true);
+        self.bookie_dies(at);
         self.bookies[at].disk.crash(&rng);
     }
 

@@ -235,6 +235,9 @@ impl World {
                 }
                 self.consumer_lost(at, stream, Some(&problem));
             }
+            Told::Refused(problem) if problem.reason == Reason::LeaseLost => {
+                self.marks.hit(Mark::LeaseLost);
+            }
             Told::Refused(problem) => self.violation("consumer", format!("c{at}: {problem}")),
             _ => {}
         }
@@ -291,9 +294,11 @@ impl World {
         consumer.next += 1;
         let bytes = i64::try_from(delivery.batch.len()).unwrap_or(0);
         consumer.deliveries.insert(number, Held { messages, bytes });
-        let work = match self.rng.below(20) {
+        let work = match self.rng.below(60) {
+            // Those who are behind catch up at last.
+            _ if self.is_healed => self.rng.below(MS),
             0 => self.rng.below(3 * SECOND),
-            1..=4 => self.rng.below(200 * MS),
+            1..=6 => self.rng.below(200 * MS),
             _ => self.rng.below(5 * MS),
         };
         let timer = ConsumerTimer::Worked {

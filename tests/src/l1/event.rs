@@ -65,6 +65,8 @@ pub(super) enum Event {
     Consumer { at: usize, timer: ConsumerTimer },
     /// A subscription is to be made, or made again.
     Subscribe { at: usize, attempt: u32 },
+    /// A process that stood still goes on.
+    Resumes { host: Host },
     /// Somebody does harm, or ends it.
     Nemesis(Act),
     /// Is everything done?

@@ -1,9 +1,9 @@
 //! Meta: the real rules on the reference store, planning and committing as two events, and the clocks of its leases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use catalog::{MemStore, Planned};
+use catalog::{Image, Key, MemStore, Planned};
 use types::cluster::SessionState;
 use types::command::{Answer, ChangeEvent, Command, Query, Reply};
 use types::{Problem, Reason, SessionId};
@@ -42,6 +42,14 @@ impl Meta {
             answers_lost: 0,
         }
     }
+}
+
+/// The keys of a commit, and their records before it.
+type Touched = (BTreeSet<Key>, Image);
+
+fn part(store: &MemStore, keys: &BTreeSet<Key>) -> Image {
+    let found = keys.iter().filter_map(|key| Some((key.clone(), store.image().get(key)?.clone())));
+    found.collect()
 }
 
 impl World {
@@ -106,10 +114,10 @@ impl World {
             commit,
             tries,
         } = plan;
-        let before = self.meta.store.clone();
+        let before = self.touched(commit.write.puts.iter().map(|(key, _)| key));
         match self.meta.store.commit(commit) {
             Ok(committed) => {
-                self.committed(&before, &command, &committed.events);
+                self.committed(before, &command, &committed.events);
                 self.meta_done(from, life, call, &command, Ok(committed.reply));
             }
             Err(_) if tries < 64 => {
@@ -124,10 +132,13 @@ impl World {
     }
 
     /// Something was committed: checked, and told to watchers.
-    fn committed(&mut self, before: &MemStore, command: &Command, events: &[ChangeEvent]) {
+    fn committed(&mut self, before: Touched, command: &Command, events: &[ChangeEvent]) {
         let command_text = format!("{command:?}");
         self.trace(|| format!("committed {command_text}"));
-        let found = self.observer.committed(before, &self.meta.store, command, &mut self.marks);
+        let (keys, before) = before;
+        let after = part(&self.meta.store, &keys);
+        let images = [&before, &after];
+        let found = self.observer.committed(images, &self.meta.store, command, &mut self.marks);
         self.violations(found);
         for event in events {
             for server in 0..self.servers.len() {
@@ -154,12 +165,29 @@ impl World {
 
     /// Carries a command out in one moment, for meta's own purposes and the preparation of a world.
     pub(super) fn meta_execute(&mut self, command: &Command) -> Result<Reply, Problem> {
-        let before = self.meta.store.clone();
-        let (reply, events) = self.meta.store.execute(command);
-        if self.meta.store.revision() != before.revision() {
-            self.committed(&before, command, &events);
+        match self.meta.store.plan(command) {
+            Planned::Need(_) => unreachable!("the store reads all that is needed"),
+            Planned::Answer(reply) => reply,
+            Planned::Write(commit) => {
+                let before = self.touched(commit.write.puts.iter().map(|(key, _)| key));
+                let committed = self.meta.store.commit(*commit);
+                let committed = committed.expect("nothing changes within one moment");
+                self.committed(before, command, &committed.events);
+                Ok(committed.reply)
+            }
         }
-        reply
+    }
+
+    /// The records that a commit touches, and those of the ledgers they speak of, as they are now.
+    fn touched<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Touched {
+        let mut keys: BTreeSet<Key> = keys.cloned().collect();
+        if keys.contains(&Key::Shard(self.shard))
+            && let Some((view, _)) = self.shard_now()
+        {
+            keys.extend(view.tails.iter().map(|tail| Key::Ledger(tail.id)));
+        }
+        let before = part(&self.meta.store, &keys);
+        (keys, before)
     }
 
     fn session_state(&self, id: SessionId) -> Option<SessionState> {

@@ -30,9 +30,7 @@ mod swarm;
 mod trace;
 mod world;
 
-#[path = "../../../serving/src/shard/core/mod.rs"]
-#[allow(missing_docs, dead_code, unreachable_pub)]
-mod shard_core;
+use serving::shard::core as shard_core;
 
 pub use marks::{Mark, Marks};
 pub use observer::Violation;

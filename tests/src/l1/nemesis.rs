@@ -10,7 +10,7 @@ use super::event::{Event, after};
 use super::net::{Host, Link};
 use super::shard_core::ShardEvent;
 use super::swarm::Harm;
-use super::world::World;
+use super::world::{Pause, World};
 use crate::history::{self, Name, Phase};
 
 /// What is done to whom.
@@ -22,6 +22,8 @@ pub(super) enum Act {
     Uncut(Vec<(Host, Host)>),
     /// Links are quiet again.
     Calm(Vec<(Host, Host)>),
+    /// A process stands still for so long.
+    Pause(Host, Nanos),
     /// A bookie's machine loses power.
     Power(usize),
     /// A disk has room again, and is quick and sound.
@@ -57,6 +59,8 @@ impl World {
                     *self.net.link(from, to) = Link { cuts, ..Link::quiet() };
                 }
             }
+            Act::Pause(host, time) if !self.is_healed => self.pause(host, time),
+            Act::Pause(..) => {}
             Act::Power(at) if !self.is_healed => {
                 self.bookie_power(at);
                 let wait = self.rng.below(2 * SECOND);
@@ -215,9 +219,32 @@ impl World {
             true => after(0, self.swarm.lease) * 2,
             false => SECOND,
         };
-        let until = self.now + 20 * MS + self.rng.below(long);
-        let pause = self.paused.entry(host).or_insert(until);
-        *pause = until.max(*pause);
+        if self.rng.one_in(4) {
+            // The next claimant, in the middle of its recovery: another one overtakes it.
+            let lease = after(0, self.swarm.lease);
+            self.trap = Some(lease + self.rng.below(2 * lease));
+            return;
+        }
+        let time = 20 * MS + self.rng.below(long);
+        self.pause(host, time);
+    }
+
+    /// Somebody claims: a trap that was set snaps.
+    pub(super) fn claims(&mut self, server: usize) {
+        if let Some(time) = self.trap.take() {
+            let wait = self.rng.below(8 * MS);
+            self.later(wait, Act::Pause(Host::Server(server), time));
+        }
+    }
+
+    fn pause(&mut self, host: Host, time: Nanos) {
+        let until = self.now + time;
+        let pause = self.paused.entry(host).or_insert_with(|| Pause {
+            until,
+            held: Vec::new(),
+        });
+        pause.until = pause.until.max(until);
+        self.agenda.put(until, Event::Resumes { host });
     }
 
     fn harm_crash(&mut self) {
@@ -444,7 +471,10 @@ impl World {
         self.trace(|| "heal".to_owned());
         self.is_healed = true;
         self.net.heal();
-        self.paused.clear();
+        let paused: Vec<Host> = self.paused.keys().copied().collect();
+        for host in paused {
+            self.resumes(host);
+        }
         self.act(Act::MetaGood);
         let life = self.meta.life;
         self.meta_start(life);
@@ -454,7 +484,7 @@ impl World {
             self.bookies[at].disk.heal();
             self.bookies[at].dies_in_job = false;
             if Some(at) == bookie {
-                self.bookie_dies(at, true);
+                self.bookie_dies(at);
                 self.bookies[at].is_gone = true;
             }
             self.agenda.put(self.now, Event::BookieStarts { bookie: at });

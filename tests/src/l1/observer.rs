@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bookie::{Answer, Ask, Stats};
-use catalog::{Key, LedgerBody, MemStore, Record};
+use catalog::{Image, Key, LedgerBody, MemStore, Record};
 use types::chain::{LedgerState, LogKind, ShardChange, ShardCommand};
 use types::cluster::BookieRecord;
 use types::command::Command;
@@ -318,11 +318,14 @@ impl Observer {
     }
 
     /// Meta committed something (I1, I3, I4, I5, I12, I14, I16, I18).
-    pub(super) fn committed(&mut self, before: &MemStore, after: &MemStore, command: &Command, marks: &mut Marks) -> Found {
+    ///
+    /// `images` has the records that were touched, before and after.
+    pub(super) fn committed(&mut self, images: [&Image; 2], store: &MemStore, command: &Command, marks: &mut Marks) -> Found {
         self.commits += 1;
-        let mut wrong = catalog::check_step(before.image(), after.image());
-        if self.commits.is_multiple_of(16) {
-            wrong.extend(catalog::check(after.image()));
+        let [before, after] = images;
+        let mut wrong = catalog::check_step(before, after);
+        if self.commits.is_multiple_of(128) {
+            wrong.extend(catalog::check(store.image()));
         }
         let wrong = wrong.into_iter();
         let mut all: Found = wrong.map(|v| Violation { rule: v.rule, what: v.what }).collect();
@@ -330,14 +333,14 @@ impl Observer {
             if let ShardChange::Extend { close: Some(_), successor: Some(_), .. } = change.change {
                 marks.hit(Mark::SealedAndExtended);
             }
-            all.extend(self.closed(before, after, change, marks));
+            all.extend(self.closed(before, store, change, marks));
         }
         all
     }
 
-    fn closed(&mut self, before: &MemStore, after: &MemStore, change: &ShardCommand, marks: &mut Marks) -> Found {
+    fn closed(&mut self, before: &Image, after: &MemStore, change: &ShardCommand, marks: &mut Marks) -> Found {
         let mut all = Vec::new();
-        let Some(Record::Shard(record)) = before.image().get(&Key::Shard(change.shard)).map(|v| &v.record) else {
+        let Some(Record::Shard(record)) = before.get(&Key::Shard(change.shard)).map(|v| &v.record) else {
             return found("M", format!("{} changed and was not there", change.shard));
         };
         for kind in LogKind::BOTH {

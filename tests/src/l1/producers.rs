@@ -193,9 +193,6 @@ impl World {
             Told::ProducerReady(ready) => self.producer_ready(at, &ready),
             Told::Receipt(receipt) => self.producer_receipt(at, stream, &receipt, epoch),
             Told::Ended(problem) => {
-                if problem.reason == Reason::ProducerFenced {
-                    self.marks.hit(Mark::ProducerFenced);
-                }
                 if problem.reason == Reason::ProducerUnknown && !self.swarm.is_beyond {
                     self.violation("I17", format!("w{at} is forgotten: {problem}"));
                 }

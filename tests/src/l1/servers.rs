@@ -511,6 +511,7 @@ impl World {
                 self.server_timer(at, RUN_TIMEOUT, Timer::Run(key, tag));
             }
             ShardEffect::Claim(claim) => {
+                self.claims(at);
                 let command = claim.command;
                 let ask = MetaAsk::Command(Box::new(Command::ClaimShard(claim)));
                 self.call(at, Call::Change { shard: key, command }, ask);

@@ -120,6 +120,11 @@ impl World {
     }
 
     pub(super) fn server_says(&mut self, number: u64, said: Said) {
+        if let Said::Told { told: Told::Ended(problem), .. } = &said
+            && problem.reason == types::Reason::ProducerFenced
+        {
+            self.marks.hit(Mark::ProducerFenced);
+        }
         let Some(stream) = self.streams.get_mut(&number) else {
             return;
         };

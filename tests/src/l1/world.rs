@@ -33,6 +33,14 @@ const BEYOND: Nanos = 15 * SECOND;
 /// Most events at one moment: more means that somebody spins.
 const AT_ONCE_MAX: u64 = 50_000;
 
+/// A process that stands still.
+#[derive(Debug)]
+pub(super) struct Pause {
+    pub(super) until: Nanos,
+    /// What came for it.
+    pub(super) held: Vec<Event>,
+}
+
 /// The world.
 #[derive(Debug)]
 pub(super) struct World {
@@ -48,7 +56,9 @@ pub(super) struct World {
     pub(super) consumers: Vec<Consumer>,
     pub(super) subs: Vec<Sub>,
     pub(super) streams: BTreeMap<u64, Stream>,
-    pub(super) paused: BTreeMap<Host, Nanos>,
+    pub(super) paused: BTreeMap<Host, Pause>,
+    /// How long the next claimant will stand still.
+    pub(super) trap: Option<Nanos>,
     pub(super) observer: Observer,
     pub(super) history: History,
     pub(super) marks: Marks,
@@ -86,6 +96,7 @@ impl World {
             subs: Vec::new(),
             streams: BTreeMap::new(),
             paused: BTreeMap::new(),
+            trap: None,
             observer: Observer::new(swarm.bookies),
             history,
             marks: Marks::default(),
@@ -173,7 +184,7 @@ impl World {
             };
             for _ in 0..consumers {
                 let number = self.consumers.len();
-                let window = 1 + i64::try_from(self.rng.below(40)).unwrap_or(0);
+                let window = 4 + i64::try_from(self.rng.below(60)).unwrap_or(0);
                 let confirms = !self.rng.one_in(3);
                 self.consumers.push(Consumer::new(number, at, confirms, window));
             }
@@ -200,13 +211,8 @@ impl World {
     }
 
     fn step(&mut self, event: Event) {
-        if let Some(host) = host_of(&event)
-            && let Some(until) = self.paused.get(&host).copied()
-        {
-            if until > self.now {
-                return self.agenda.put(until, event);
-            }
-            self.paused.remove(&host);
+        if let Some(pause) = host_of(&event).and_then(|host| self.paused.get_mut(&host)) {
+            return pause.held.push(event);
         }
         self.trace.event(self.events, self.now, &event);
         match event {
@@ -241,8 +247,20 @@ impl World {
             Event::Producer { at, timer } => self.producer_timed(at, timer),
             Event::Consumer { at, timer } => self.consumer_timed(at, timer),
             Event::Subscribe { at, attempt } => self.subscribe(at, attempt),
+            Event::Resumes { host } => self.resumes(host),
             Event::Nemesis(act) => self.act(act),
             Event::CheckEnd => self.check_end(),
+        }
+    }
+
+    /// A process goes on: first with what came meanwhile, in order.
+    pub(super) fn resumes(&mut self, host: Host) {
+        match self.paused.get(&host) {
+            Some(pause) if pause.until <= self.now || self.is_healed => {}
+            _ => return,
+        }
+        for event in self.paused.remove(&host).map_or(Vec::new(), |pause| pause.held) {
+            self.step(event);
         }
     }
 
