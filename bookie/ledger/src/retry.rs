@@ -41,6 +41,12 @@ impl Retry {
         }
     }
 
+    /// Waits no longer than this.
+    pub(crate) fn hurry(&mut self, now: MonoTime, wait: Duration) {
+        let soon = now.after(wait);
+        self.at = Some(self.at.map_or(soon, |at| at.min(soon)));
+    }
+
     /// Waits for so long, whatever came before.
     pub(crate) fn wait_for(&mut self, now: MonoTime, wait: Duration) {
         self.at = Some(now.after(wait));

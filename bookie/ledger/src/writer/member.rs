@@ -1,9 +1,14 @@
 //! How one bookie of the ensemble keeps up with the writer.
 
+use std::time::Duration;
+
 use types::{BookieId, MonoTime};
 
 use crate::config::Config;
 use crate::retry::{Retry, earlier};
+
+/// A bookie that had no room is tried again after this: room comes with the next flush, long before an answer is late.
+const BUSY_WAIT: Duration = Duration::from_millis(100);
 
 /// Whether a bookie is sent entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +33,8 @@ pub(super) struct Member {
     silent_since: Option<MonoTime>,
     /// It was found to owe too much, or for too long. Noticed once, so that time alone changes nothing.
     is_late: bool,
+    /// It had no room for something it is owed again soon, whatever else it answers meanwhile.
+    is_busy: bool,
 }
 
 impl Member {
@@ -45,6 +52,7 @@ impl Member {
             owed_bytes: 0,
             silent_since: Some(now).filter(|_| !is_connected),
             is_late: false,
+            is_busy: false,
         }
     }
 
@@ -82,11 +90,26 @@ impl Member {
         self.is_late = self.owed_bytes > config.straggler_bytes.get();
         if self.owed_bytes == 0 {
             self.silent_since = None;
+            self.is_busy = false;
             self.retry.stop();
         } else {
             self.silent_since = Some(now);
-            self.retry.restart(now);
+            if !self.is_busy {
+                self.retry.restart(now);
+            }
         }
+    }
+
+    /// It had no room: it is sent everything again soon.
+    pub(super) fn refuse(&mut self, now: MonoTime) {
+        self.is_busy = true;
+        self.retry.hurry(now, BUSY_WAIT);
+    }
+
+    /// It is sent everything again now.
+    pub(super) fn retried(&mut self, now: MonoTime, config: &Config) {
+        self.is_busy = false;
+        self.retry.back_off(now, config);
     }
 
     /// It need not answer this any more.
@@ -100,6 +123,7 @@ impl Member {
         self.owed_bytes = 0;
         self.silent_since = None;
         self.is_late = false;
+        self.is_busy = false;
         self.retry.stop();
     }
 

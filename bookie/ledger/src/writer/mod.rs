@@ -259,7 +259,7 @@ impl Writer {
         match result {
             AddResult::Stored => self.stored(turn, place, entry),
             AddResult::Busy => {
-                self.members[place].retry.arm(turn.now);
+                self.members[place].refuse(turn.now);
                 self.refused(place, entry);
             }
             AddResult::ReadOnly => {
@@ -463,7 +463,7 @@ impl Writer {
             // One that was read-only is tried again; one that was left behind when there are too few without it (R6).
             if is_due || (is_short && member.standing == Standing::Behind) {
                 member.revive();
-                member.retry.back_off(turn.now, turn.config);
+                member.retried(turn.now, turn.config);
                 self.resend(turn, place);
             }
         }

@@ -104,3 +104,20 @@ fn a_pending_entry_that_found_no_room_is_sent_again_whatever_else_is_stored_mean
     };
     assert!(stage.effects.iter().any(is_sent_again));
 }
+
+#[test]
+fn a_bookie_without_room_is_tried_again_soon_whatever_else_it_stores() {
+    let mut stage = Stage::new();
+    stage.append(0);
+    stage.append(1);
+    stage.answer(BOOKIES[0], 0, AddResult::Busy);
+    stage.answer(BOOKIES[0], 1, AddResult::Stored);
+    let due = stage
+        .writer
+        .deadline(&stage.config)
+        .expect("it owes an answer");
+    assert!(
+        due < MonoTime::ZERO.after(stage.config.resend_after / 10),
+        "{due:?}"
+    );
+}
