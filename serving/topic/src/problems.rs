@@ -79,6 +79,13 @@ pub(crate) fn wrong_stream(expected: &'static str) -> Problem {
     )
 }
 
+pub(crate) fn uncertain() -> Problem {
+    Problem::new(
+        Reason::ShardOpening,
+        "the node is not certain that it still serves the shard, try again",
+    )
+}
+
 pub(crate) fn no_subscription(id: SubscriptionId) -> Problem {
     Problem::new(
         Reason::SubscriptionNotFound,

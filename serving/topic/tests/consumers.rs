@@ -625,6 +625,20 @@ fn nothing_is_delivered_while_held() {
 }
 
 #[test]
+fn an_owner_that_is_not_certain_never_says_that_there_is_no_subscription() {
+    let (mut world, _) = world(Exclusive, 0);
+    let unknown = SubscriptionId::new(77);
+    for (held, reason) in [
+        (true, Reason::ShardOpening),
+        (false, Reason::SubscriptionNotFound),
+    ] {
+        world.send(Event::HoldDelivery { held });
+        world.consume(unknown, LOTS);
+        assert_eq!(ended(&mut world)[0].reason, reason, "held={held}");
+    }
+}
+
+#[test]
 fn frames_on_the_wrong_stream_are_refused() {
     let (mut world, id) = world(Exclusive, 2);
     let consumer = world.consume(id, LOTS);

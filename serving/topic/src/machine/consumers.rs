@@ -75,7 +75,11 @@ impl Topic {
     fn admit_consumer(&self, open: OpenConsumer) -> Result<Consumer, Problem> {
         let id = open.subscription;
         let found = self.subscriptions.get(&id);
-        let found = found.ok_or_else(|| problems::no_subscription(id))?;
+        let found = found.ok_or_else(|| match self.is_delivery_held {
+            // A newer owner may know it: only who is certain to be the owner may say that there is none.
+            true => problems::uncertain().retry_after(self.config.read_retry),
+            false => problems::no_subscription(id),
+        })?;
         if !found.is_durable {
             let text = "the subscription is being created";
             return Err(
