@@ -29,6 +29,9 @@ use task::{EngineHandle, Report};
 /// How long a stop waits for what is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long to wait before meta is told again what it did not take.
+const REPORT_AGAIN: Duration = Duration::from_secs(1);
+
 /// How many leases a bookie whose disk is new under a known name waits for the older process to be gone.
 const TAKEOVER_LEASES: u32 = 3;
 
@@ -142,7 +145,13 @@ impl BookieNode {
         let (engine, reports) = EngineHandle::start(&host, engine);
         host.tasks.spawn(
             "report",
-            report_changes(meta.clone(), session.clone(), record.id, reports),
+            report_changes(
+                host.clone(),
+                meta.clone(),
+                session.clone(),
+                record.id,
+                reports,
+            ),
         );
         let service = Service::new(&host, &config, meta.cluster(), &record, engine.clone());
         let server = BookieServer::new(service)
@@ -205,14 +214,17 @@ async fn survey(host: &Host, config: &NodeConfig, meta: &MetaClient) -> Result<O
     Ok(opening.map_err(|_| NodeError::Stopped)??)
 }
 
-/// Tells meta how the bookie stands and how far its journal is, the newest word only. What meta does not take is told
-/// again with the next change; a report is never waited for.
+/// Tells meta how the bookie stands and how far its journal is, the newest word only, beginning with how it stands at
+/// the start: by registering it counts as writable. What meta does not take is told again: a bookie that is writable and
+/// does not count as such would get no new ledgers for as long as it stays so.
 async fn report_changes(
+    host: Host,
     meta: MetaClient,
     session: Session,
     id: BookieId,
     mut reports: tokio::sync::watch::Receiver<Report>,
 ) {
+    reports.mark_changed();
     while reports.changed().await.is_ok() {
         let Report { mark, standing } = *reports.borrow_and_update();
         let state = match standing {
@@ -227,6 +239,11 @@ async fn report_changes(
         };
         if let Err(error) = meta.execute(report).await {
             tracing::warn!(%error, "meta was not told how the bookie stands");
+            host.clock.sleep(REPORT_AGAIN).await;
+            if reports.has_changed().is_err() {
+                return; // The engine's task has ended.
+            }
+            reports.mark_changed();
         }
     }
 }
