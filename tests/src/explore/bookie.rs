@@ -36,7 +36,7 @@ enum Pending {
 
 /// A bookie.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Bookie {
+pub(super) struct Bookie {
     id: BookieId,
     acceptor: Acceptor,
     entries: BTreeMap<Place, Copy>,

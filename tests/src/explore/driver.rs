@@ -7,7 +7,7 @@ use types::{MonoTime, Offset, Payload};
 
 /// One owner of the world's shard.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Driver {
+pub(super) struct Driver {
     /// The machine.
     pub owner: Owner,
     /// Whether it was told to claim.

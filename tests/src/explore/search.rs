@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::observer::{Goal, Violation};
-use super::world::World;
+use super::world::{Action, World};
 
 /// How far a search goes.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +99,10 @@ struct Parent {
 }
 
 /// Explores every state that can be reached, nearest first, until none is new, a limit is met, or one is wrong.
+///
+/// # Panics
+///
+/// Beyond four thousand million states, or 65,536 things that may happen next.
 pub fn explore(start: &World, limits: Limits) -> Report {
     let mut seen = Seen::default();
     seen.insert(start.id());
@@ -124,8 +129,7 @@ pub fn explore(start: &World, limits: Limits) -> Report {
             for (place, action) in world.actions().into_iter().enumerate() {
                 let action_place = u16::try_from(place).expect("a state has few actions");
                 report.steps += 1;
-                let step = world.step(action);
-                match step {
+                match step(&world, action) {
                     Err(violation) => {
                         let mut path = path_to(start, &parents, index);
                         path.push(world.describe(action));
@@ -156,6 +160,20 @@ pub fn explore(start: &World, limits: Limits) -> Report {
     report
 }
 
+/// Takes a step. A machine that finds itself in an impossible state panics: that is a violation like any other.
+fn step(world: &World, action: Action) -> Result<(World, Vec<Goal>), Violation> {
+    let taken = catch_unwind(AssertUnwindSafe(|| world.step(action)));
+    taken.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let word = panic.downcast_ref::<&str>().map(|word| (*word).to_owned());
+        let what = text.or(word).unwrap_or_else(|| "a panic".to_owned());
+        Err(Violation {
+            rule: "panic",
+            what,
+        })
+    })
+}
+
 /// The steps to a state, in words: they are taken again from the start.
 fn path_to(start: &World, parents: &[Parent], state: u32) -> Vec<String> {
     let mut actions = Vec::new();
@@ -170,8 +188,8 @@ fn path_to(start: &World, parents: &[Parent], state: u32) -> Vec<String> {
     for place in actions.into_iter().rev() {
         let action = world.actions()[usize::from(place)];
         path.push(world.describe(action));
-        let step = world.step(action);
-        world = step.expect("a step that was taken can be taken again").0;
+        let taken = world.step(action);
+        world = taken.expect("a step that was taken can be taken again").0;
     }
     path
 }
@@ -201,7 +219,7 @@ pub fn wander(start: &World, seed: u64, walks: usize, depth: usize) -> Report {
             report.steps += 1;
             report.depth = report.depth.max(taken + 1);
             path.push((world.clone(), action));
-            match world.step(action) {
+            match step(&world, action) {
                 Ok((next, goals)) => {
                     for goal in goals {
                         *report.goals.entry(goal).or_default() += 1;

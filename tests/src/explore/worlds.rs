@@ -49,7 +49,7 @@ impl Preset {
         self
     }
 
-    const fn to_depth(mut self, depth: usize, deep: usize) -> Self {
+    const fn down_to(mut self, depth: usize, deep: usize) -> Self {
         self.depth = Some(depth);
         self.deep = Some(deep);
         self
@@ -124,6 +124,7 @@ fn world(
 /// Every world.
 pub fn all() -> Vec<Preset> {
     let mut worlds = one_bookie();
+    worlds.extend(one_bookie_sealing());
     worlds.extend(two_bookies());
     worlds.extend(three_bookies());
     worlds.extend(deep());
@@ -139,19 +140,6 @@ fn one_bookie() -> Vec<Preset> {
     let repeats = Budget { repeats: 1, ..CALM };
     let unknown = Budget {
         unknowns: 1,
-        deadlines: 1,
-        ..CALM
-    };
-    let sealing = Budget {
-        unknowns: 1,
-        deadlines: 2,
-        touches: 1,
-        ..CALM
-    };
-    let rolls = Budget {
-        rolls: 1,
-        releases: 1,
-
         deadlines: 1,
         ..CALM
     };
@@ -192,6 +180,24 @@ fn one_bookie() -> Vec<Preset> {
             crash,
             &[Acked, Opened, LostUnsynced],
         ),
+    ]
+}
+
+fn one_bookie_sealing() -> Vec<Preset> {
+    let sealing = Budget {
+        unknowns: 1,
+        deadlines: 2,
+        touches: 1,
+        ..CALM
+    };
+    let rolls = Budget {
+        rolls: 1,
+        releases: 1,
+
+        deadlines: 1,
+        ..CALM
+    };
+    vec![
         world(
             (
                 "1/1-seal",
@@ -317,7 +323,7 @@ fn deep() -> Vec<Preset> {
             EVERYTHING,
             &[Acked, AckedBySuccessor, WaitedForFirstCopy],
         )
-        .to_depth(9, 12),
+        .down_to(9, 12),
         world(
             ("hasty", "the same with owners that seal at every deadline"),
             (3, 2),
@@ -326,6 +332,6 @@ fn deep() -> Vec<Preset> {
             &[Acked, AckedBySuccessor, Extended, Rewritten],
         )
         .impatient()
-        .to_depth(9, 12),
+        .down_to(9, 12),
     ]
 }

@@ -156,7 +156,7 @@ fn open_session(meta: &mut MemStore, role: NodeRole, name: &str) -> SessionId {
         command,
     });
     let Ok(Reply::Session(session)) = reply else {
-        panic!("a new session is answered with it: {reply:?}");
+        unreachable!("a new session is answered with it: {reply:?}");
     };
     session.id
 }

@@ -27,8 +27,25 @@ impl fmt::Display for Message {
                 write!(f, "owner {from} -> b{}: {request:?}", to + 1)
             }
             Self::ToOwner(to, bookie, answer) => write!(f, "{bookie} -> owner {to}: {answer:?}"),
-            Self::ToMeta(from, command) => write!(f, "owner {from} -> meta: {command:?}"),
-            Self::FromMeta(to, _, outcome) => write!(f, "meta -> owner {to}: {outcome:?}"),
+            Self::ToMeta(from, command) => match &**command {
+                Command::ClaimShard(_) => write!(f, "owner {from} -> meta: claim"),
+                Command::ChangeShard(command) => {
+                    let (on, change) = (command.planned_on, &command.change);
+                    write!(f, "owner {from} -> meta: on {on}: {change:?}")
+                }
+                other => write!(f, "owner {from} -> meta: {other:?}"),
+            },
+            Self::FromMeta(to, _, outcome) => match &**outcome {
+                Outcome::Committed(view) => {
+                    let (at, epoch) = (view.version, view.record.epoch);
+                    write!(f, "meta -> owner {to}: committed at {at}, epoch {epoch}")
+                }
+                Outcome::Conflict(view) => {
+                    let (at, epoch) = (view.version, view.record.epoch);
+                    write!(f, "meta -> owner {to}: conflict, now {at}, epoch {epoch}")
+                }
+                other => write!(f, "meta -> owner {to}: {other:?}"),
+            },
         }
     }
 }

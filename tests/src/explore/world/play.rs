@@ -2,6 +2,7 @@
 
 use catalog::{Key, MemStore, Record, Write};
 use ledger::{Candidate, Effect, Outcome, Over, Request, Stuck};
+use types::Epoch;
 use types::chain::{ShardChange, ShardOutcome};
 use types::cluster::BookieClaim;
 use types::command::{Command, Reply};
@@ -47,10 +48,36 @@ impl World {
             Message::ToOwner(to, ..) | Message::FromMeta(to, ..) => {
                 let place = usize::from(*to);
                 let told = self.frame.memo.owner_told(&self.owners[place], message);
-                self.owner_became(place, told.0.clone(), &told.1, goals)
+                let epoch = self.owners[place].owner.epoch();
+                self.owner_became(place, told.0.clone(), &told.1, goals)?;
+                self.check_over(place, epoch, message)
             }
             Message::ToMeta(from, command) => self.meta_step(*from, command, message, goals),
         }
+    }
+
+    /// An owner that hears of a newer one is over at once (R6, R8 in ledger/DESIGN.md; S1).
+    fn check_over(
+        &self,
+        place: usize,
+        epoch: Option<Epoch>,
+        heard: &Message,
+    ) -> Result<(), Violation> {
+        let is_told = match heard {
+            Message::ToOwner(_, _, answer) => is_fenced(answer),
+            Message::FromMeta(_, _, outcome) => match &**outcome {
+                Outcome::Committed(view) | Outcome::Conflict(view) => {
+                    epoch.is_some_and(|own| own < view.record.epoch)
+                }
+                Outcome::Unknown | Outcome::Refused(_) => false,
+            },
+            Message::ToBookie(..) | Message::ToMeta(..) => false,
+        };
+        if is_told && !self.owners[place].owner.is_over() {
+            let what = format!("owner {place} of epoch {epoch:?} goes on after: {heard}");
+            return Err(Violation { rule: "S1", what });
+        }
+        Ok(())
     }
 
     /// Whether what a bookie has not synced may still be lost. Without a crash to come an unsynced record only
