@@ -27,6 +27,9 @@ const TOPICS_MAX: usize = 100_000;
 /// The ack deadline of subscriptions that do not name one.
 const ACK_DEADLINE: Duration = Duration::from_secs(30);
 
+/// When a client whose stream broke behind this node may try again: an owner that died is replaced in some seconds.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 /// A serving node.
 pub(crate) struct Node {
     pub(crate) host: Host,
@@ -322,16 +325,38 @@ impl Node {
         }
     }
 
-    /// What the client is told when the owner did not answer; the owner is looked up again next time.
+    /// What the client is told when the owner refused a request or did not answer; after that it is looked up again.
     pub(crate) fn upstream_failed(&self, shard: ShardId, status: Status) -> Status {
-        let problem = proto::status::from_status(&status);
+        let problem = self.doubt_owner(shard, &status);
+        // What has no details is the transport's word: the client gets it in ours.
+        if status.details().is_empty() {
+            refuse(problem)
+        } else {
+            status
+        }
+    }
+
+    /// The same for a stream that was passed on. What had no answer on it is open: the client opens it again and
+    /// repeats.
+    pub(crate) fn upstream_broke(&self, shard: ShardId, status: Status) -> Status {
+        let problem = self.doubt_owner(shard, &status);
+        if !status.details().is_empty() {
+            return status;
+        }
+        let text = "the node that serves the topic stopped answering; open the stream again";
+        let problem = Problem::new(Reason::Unreachable, format!("{text}: {problem}"));
+        refuse(problem.retry_after(AGAIN_AFTER))
+    }
+
+    fn doubt_owner(&self, shard: ShardId, status: &Status) -> Problem {
+        let problem = proto::status::from_status(status);
         if matches!(
             problem.kind(),
             ErrorKind::Retry | ErrorKind::Moved | ErrorKind::Unknown
         ) {
             self.routes.forget(shard);
         }
-        status
+        problem
     }
 
     /// Waits for a stream's first frame; none when the client left without one.
@@ -342,7 +367,10 @@ impl Node {
     ) -> Result<Option<T>, Status> {
         match self.host.clock.timeout(patience, incoming.next()).await {
             Ok(None) => Ok(None),
-            Ok(Some(frame)) => frame.map(Some),
+            Ok(Some(frame)) => frame.map(Some).map_err(|status| {
+                let problem = proto::status::undecodable(&status);
+                problem.map_or(status, refuse)
+            }),
             Err(_) => Err(refuse(
                 Problem::new(
                     Reason::BadFrame,

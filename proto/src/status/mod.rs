@@ -154,6 +154,37 @@ pub fn was_never_sent(status: &tonic::Status) -> bool {
     false
 }
 
+/// What is wrong with a request that could not even be read: its bytes are no message of the kind expected, a text in it
+/// is not UTF-8, or it is larger than any request may be. None for every other status.
+///
+/// The transport words these itself, without details; servers answer with this instead.
+pub fn undecodable(status: &tonic::Status) -> Option<Problem> {
+    let message = status.message();
+    if status.code() == Code::OutOfRange && message.contains("message length too large") {
+        let text = "the request is larger than this server reads; send fewer messages in each";
+        let problem = Problem::new(Reason::MessageTooLarge, format!("{text}: {message}"));
+        return Some(problem.with_field("batch"));
+    }
+    let what = message.strip_prefix("failed to decode Protobuf message: ")?;
+    let problem = Problem::new(
+        Reason::BadFrame,
+        format!("the bytes are not of this method's messages: {what}"),
+    );
+    // The decoder says where it stood: `PublishRequest.topic: `, from the inside out.
+    let mut fields: Vec<&str> = what
+        .split(": ")
+        .map_while(|step| step.split_once('.'))
+        .filter(|(message, field)| !message.contains(' ') && !field.contains(' '))
+        .map(|(_, field)| field)
+        .collect();
+    fields.reverse();
+    Some(if fields.is_empty() {
+        problem
+    } else {
+        problem.with_field(fields.join("."))
+    })
+}
+
 /// Whether repeating the call may help and can do no harm by itself: nothing was decided against it.
 pub const fn is_worth_repeating(problem: &Problem) -> bool {
     matches!(

@@ -24,6 +24,27 @@ fn every_reason_survives_both_ways_with_all_it_carries() {
 }
 
 #[test]
+fn what_could_not_be_read_is_told_with_its_place() {
+    let decoder = "failed to decode Protobuf message: ";
+    let inside =
+        format!("{decoder}B.topic: A.open: invalid string value: data is not UTF-8 encoded");
+    let problem = undecodable(&tonic::Status::internal(inside)).unwrap();
+    assert_eq!(problem.reason, Reason::BadFrame);
+    assert_eq!(problem.field.as_deref(), Some("open.topic"));
+    let outside = format!("{decoder}invalid varint");
+    assert_eq!(
+        undecodable(&tonic::Status::internal(outside))
+            .unwrap()
+            .field,
+        None
+    );
+    let long = "Error, decoded message length too large: found 9 bytes, the limit is: 8 bytes";
+    let problem = undecodable(&tonic::Status::out_of_range(long)).unwrap();
+    assert_eq!(problem.reason, Reason::MessageTooLarge);
+    assert_eq!(undecodable(&tonic::Status::internal("h2 reset")), None);
+}
+
+#[test]
 fn strangers_read_the_standard_details() {
     let status = to_status(&full(Reason::SequenceOutOfOrder));
     assert_eq!(status.code(), Code::FailedPrecondition);

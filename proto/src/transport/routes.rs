@@ -15,6 +15,8 @@ use tonic::server::NamedService;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
+use crate::status::{to_status, undecodable};
+
 type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The services of one server, by name. Clones share them.
@@ -55,6 +57,15 @@ impl Routes {
     }
 }
 
+/// A request that the generated code could not read is refused by it in words of its own; here it gets ours.
+fn typed(answer: Response<Body>) -> Response<Body> {
+    let refusal = Status::from_header_map(answer.headers());
+    match refusal.and_then(|status| undecodable(&status)) {
+        Some(problem) => to_status(&problem).into_http(),
+        None => answer,
+    }
+}
+
 impl fmt::Debug for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.services.keys()).finish()
@@ -78,7 +89,10 @@ impl Service<Request<Body>> for Routes {
             .split('/')
             .next();
         match name.and_then(|name| self.services.get(name)) {
-            Some(service) => service.clone().oneshot(request).boxed(),
+            Some(service) => {
+                let answer = service.clone().oneshot(request);
+                answer.map(|answer| answer.map(typed)).boxed()
+            }
             None => {
                 let message = format!("no such service path={:?}", request.uri().path());
                 let answer = Status::unimplemented(message).into_http();

@@ -132,9 +132,10 @@ impl Services {
             Place::There(owner) => {
                 let channel = self.node.peers.channel(&owner.endpoint);
                 let mut client = pb::topic_service_client::TopicServiceClient::new(channel);
-                client
+                let answer = client
                     .get_topic_stats(crate::forward::marked(request, &self.node.config.name))
-                    .await
+                    .await;
+                answer.map_err(|status| self.node.upstream_failed(topic.shards[0], status))
             }
         }
     }

@@ -40,6 +40,16 @@ pub(crate) fn refuse(problem: Problem) -> Status {
     proto::status::to_status(&problem)
 }
 
+/// Names a field as the request has it: what is inside the request knows its own part of the path only.
+pub(crate) fn inside(part: &'static str) -> impl Fn(Problem) -> Problem {
+    move |mut problem| {
+        if let Some(field) = &mut problem.field {
+            *field = format!("{part}.{field}");
+        }
+        problem
+    }
+}
+
 /// The bounds that clients are told.
 pub(crate) fn limits(config: &ServingConfig) -> pb::Limits {
     pb::Limits {

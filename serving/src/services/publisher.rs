@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use topic::Stored;
 use types::{Problem, ProducerName, Reason, SequenceId, ShardId, TopicName, crc32c};
 
-use super::{Services, refuse};
+use super::{Services, inside, refuse};
 use crate::config::ServingConfig;
 use crate::convert;
 use crate::forward::{self, Hop};
@@ -45,7 +45,7 @@ impl pb::publisher_server::Publisher for Services {
         let Some(pb::publish_request::Body::Batch(body)) = asked.body.clone() else {
             return Err(refuse(Problem::bad_field("batch", "is missing")));
         };
-        let count = check(&self.node.config, &body, asked.crc32c, "batch").map_err(refuse)?;
+        let count = check(&self.node.config, &body, asked.crc32c).map_err(refuse)?;
         let topic = self.node.topic_or_create(&name).await.map_err(refuse)?;
         match self.node.place(&topic, hop).await.map_err(refuse)? {
             Place::Here(shard) => {
@@ -92,20 +92,18 @@ fn client(node: &Node, endpoint: &str) -> PublisherClient<tonic::transport::Chan
 }
 
 /// Checks a batch before anything else sees it, and counts its messages.
-fn check(
-    config: &ServingConfig,
-    body: &Bytes,
-    crc: Option<u32>,
-    field: &str,
-) -> Result<u32, Problem> {
+fn check(config: &ServingConfig, body: &Bytes, crc: Option<u32>) -> Result<u32, Problem> {
     if let Some(crc) = crc
         && crc32c(body).get() != crc
     {
-        let message = format!("{field}: the checksum does not match the bytes; send it again");
-        return Err(Problem::new(Reason::PayloadCorrupt, message).with_field(field));
+        let message = "the batch was damaged on its way, or crc32c is not that of the encoded batch; send it again";
+        return Err(Problem::new(Reason::PayloadCorrupt, message)
+            .with_field("crc32c")
+            .with("expected", crc)
+            .with("actual", crc32c(body).get()));
     }
     let facts = types::batch::check(body, &config.batch_limits());
-    Ok(facts.map_err(|error| error.problem(field))?.count)
+    Ok(facts.map_err(|error| error.problem("batch"))?.count)
 }
 
 /// One stream from its first frame to its end.
@@ -135,7 +133,8 @@ async fn session(
     match node.place(&topic, hop).await.map_err(refuse)? {
         Place::Here(shard) => {
             let opened = shard.handle.open_producer(producer, open.resume).await;
-            serve(node, &shard, opened.map_err(refuse)?, incoming, frames).await
+            let opened = opened.map_err(inside("open")).map_err(refuse)?;
+            serve(node, &shard, opened, incoming, frames).await
         }
         Place::There(owner) if open.understands_redirect => {
             let redirect = pb::Redirect {
@@ -153,11 +152,10 @@ async fn session(
             let mut upstream = client(node, &owner.endpoint)
                 .publish_stream(request)
                 .await
-                .map_err(|status| node.upstream_failed(topic.shards[0], status))?
+                .map_err(|status| node.upstream_broke(topic.shards[0], status))?
                 .into_inner();
             while let Some(frame) = upstream.next().await {
-                let frame =
-                    frame.map_err(|status| node.upstream_failed(topic.shards[0], status))?;
+                let frame = frame.map_err(|status| node.upstream_broke(topic.shards[0], status))?;
                 if frames.send(Ok(frame)).await.is_err() {
                     break;
                 }
@@ -200,14 +198,25 @@ async fn serve(
         biased;
         ended = &mut say => ended,
         heard = &mut hear => match heard {
-            Ok(()) => say.await,
-            Err(Gone) => Ok(()),
+            Heard::Done => say.await,
+            Heard::Undecodable(problem) => {
+                say.await?;
+                Err(refuse(problem))
+            }
+            Heard::Gone => Ok(()),
         },
     }
 }
 
-/// The client's connection broke: nobody is there to be answered.
-struct Gone;
+/// How a client's side of a stream ended.
+enum Heard {
+    /// It is done.
+    Done,
+    /// It sent what is no frame: nothing after it can be read.
+    Undecodable(Problem),
+    /// The connection broke: nobody is there to be answered.
+    Gone,
+}
 
 /// Checks batches and hands them in, until the client is done.
 async fn hear(
@@ -215,16 +224,19 @@ async fn hear(
     input: &ProducerInput,
     mut incoming: Streaming<pb::PublishStreamRequest>,
     frames: &Sender,
-) -> Result<(), Gone> {
-    loop {
+) -> Heard {
+    let heard = loop {
         let frame = match incoming.next().await {
-            None => break,
-            Some(Err(_)) => return Err(Gone),
+            None => break Heard::Done,
+            Some(Err(status)) => match proto::status::undecodable(&status) {
+                Some(problem) => break Heard::Undecodable(problem),
+                None => return Heard::Gone,
+            },
             Some(Ok(frame)) => frame,
         };
         let handed = match frame.frame {
             Some(Up::Batch(batch)) => hand_in(node, input, batch).await,
-            Some(Up::Close(_)) => break,
+            Some(Up::Close(_)) => break Heard::Done,
             Some(Up::Open(_)) => {
                 stream_error(frames, "the stream is open already").await;
                 Ok(())
@@ -242,10 +254,10 @@ async fn hear(
             // The stream is over; its end is told on the other side.
             return std::future::pending().await;
         }
-    }
+    };
     // An error here means that the stream is over; its end is told on the other side.
     let _ = input.finish().await;
-    Ok(())
+    heard
 }
 
 async fn hand_in(
@@ -258,11 +270,11 @@ async fn hand_in(
         Some(Body::Batch(body)) => body,
         None => {
             return input
-                .refuse(first, 0, Problem::bad_field("batch.batch", "is missing"))
+                .refuse(first, 0, Problem::bad_field("batch", "is missing"))
                 .await;
         }
     };
-    match check(&node.config, &body, batch.crc32c, "batch.batch") {
+    match check(&node.config, &body, batch.crc32c) {
         Ok(count) => input.publish(first, count, body).await,
         Err(problem) => input.refuse(first, 0, problem).await,
     }
@@ -333,7 +345,7 @@ fn wire_receipt(shard: ShardId, receipt: topic::Receipt) -> pb::Receipt {
         Err(problem) => pb::Receipt {
             first_sequence_id: first,
             count: receipt.count,
-            status: Some(proto::status::to_rpc(&problem)),
+            status: Some(proto::status::to_rpc(&inside("batch")(problem))),
             ..pb::Receipt::default()
         },
     }

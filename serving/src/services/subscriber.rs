@@ -16,7 +16,7 @@ use topic::{BlockedReason, OffsetRange, ProducerIdentity};
 use types::topic::SubscriptionMode;
 use types::{ConsumerName, Generation, Offset, Problem, Reason, ShardId, SubscriptionName};
 
-use super::{Services, refuse};
+use super::{Services, inside, refuse};
 use crate::convert;
 use crate::forward::{self, Hop};
 use crate::node::{Local, NewSubscription, Node, Place};
@@ -73,7 +73,7 @@ fn check_open(open: &pb::OpenConsumer) -> Result<Open, Problem> {
     let permits = open.initial_permits.unwrap_or_default();
     check_permits("open.initial_permits", &permits)?;
     let create = NewSubscription {
-        mode: mode.unwrap_or(SubscriptionMode::Shared),
+        mode: mode.unwrap_or(SubscriptionMode::Exclusive),
         ack_deadline,
         start,
     };
@@ -125,7 +125,8 @@ async fn session(
     .map_err(refuse)?;
     match node.place(&topic, hop).await.map_err(refuse)? {
         Place::Here(shard) => {
-            let consumer = subscribe(node, &shard, open).await.map_err(refuse)?;
+            let consumer = subscribe(node, &shard, open).await;
+            let consumer = consumer.map_err(inside("open")).map_err(refuse)?;
             serve(node, &shard, consumer, incoming, frames).await
         }
         Place::There(owner) if open.understands_redirect => {
@@ -141,7 +142,7 @@ async fn session(
             let all = futures::stream::once(async { first })
                 .chain(rest.filter_map(|frame| std::future::ready(frame.ok())));
             let request = forward::marked(Request::new(all), &node.config.name);
-            let failed = |status| node.upstream_failed(topic.shards[0], status);
+            let failed = |status| node.upstream_broke(topic.shards[0], status);
             let mut client = SubscriberClient::new(node.peers.channel(&owner.endpoint))
                 .max_decoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX)
                 .max_encoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX);
@@ -163,8 +164,14 @@ async fn subscribe(node: &Node, shard: &Local, open: Open) -> Result<Consumer, P
         Ok(_) => node.resume_subscription(shard, &open.subscription).await?,
         Err(problem) if problem.reason == Reason::SubscriptionNotFound => match open.create {
             Some(new) => {
-                node.create_subscription(shard, open.subscription, new)
-                    .await?
+                let name = open.subscription.clone();
+                match node.create_subscription(shard, name, new).await {
+                    // Another consumer was faster.
+                    Err(problem) if problem.reason == Reason::AlreadyExists => {
+                        node.resume_subscription(shard, &open.subscription).await?
+                    }
+                    created => created?,
+                }
             }
             None => return Err(problem),
         },
@@ -211,14 +218,25 @@ async fn serve(
         biased;
         ended = &mut say => ended,
         heard = &mut hear => match heard {
-            Ok(()) => say.await,
-            Err(Gone) => Ok(()),
+            Heard::Done => say.await,
+            Heard::Undecodable(problem) => {
+                say.await?;
+                Err(refuse(problem))
+            }
+            Heard::Gone => Ok(()),
         },
     }
 }
 
-/// The client's connection broke: nobody is there to be answered.
-struct Gone;
+/// How a client's side of a stream ended.
+enum Heard {
+    /// It is done.
+    Done,
+    /// It sent what is no frame: nothing after it can be read.
+    Undecodable(Problem),
+    /// The connection broke: nobody is there to be answered.
+    Gone,
+}
 
 /// Hands the client's requests in, until it is done.
 async fn hear(
@@ -226,15 +244,18 @@ async fn hear(
     input: &ConsumerInput,
     mut incoming: Streaming<pb::ConsumeRequest>,
     frames: &Sender,
-) -> Result<(), Gone> {
-    loop {
+) -> Heard {
+    let heard = loop {
         let frame = match incoming.next().await {
-            None => break,
-            Some(Err(_)) => return Err(Gone),
+            None => break Heard::Done,
+            Some(Err(status)) => match proto::status::undecodable(&status) {
+                Some(problem) => break Heard::Undecodable(problem),
+                None => return Heard::Gone,
+            },
             Some(Ok(frame)) => frame,
         };
         let frame = match frame.frame {
-            Some(Up::Close(_)) => break,
+            Some(Up::Close(_)) => break Heard::Done,
             Some(frame) => frame,
             None => {
                 let message = "the frame is empty, or of a kind this server does not know";
@@ -249,10 +270,10 @@ async fn hear(
             // The stream is over; its end is told on the other side.
             Handed::Over => return std::future::pending().await,
         }
-    }
+    };
     // An error here means that the stream is over; its end is told on the other side.
     let _ = input.finish().await;
-    Ok(())
+    heard
 }
 
 enum Handed {

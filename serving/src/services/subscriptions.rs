@@ -8,7 +8,7 @@ use types::topic::{StartPosition, SubscriptionMode};
 use types::{Problem, Reason, SubscriptionName, TopicName};
 
 use super::admin::mismatch;
-use super::{Services, refuse};
+use super::{Services, inside, refuse};
 use crate::convert;
 use crate::forward::{self, Hop};
 use crate::node::{NewSubscription, Place};
@@ -25,16 +25,16 @@ impl pb::subscription_service_server::SubscriptionService for Services {
         match self.node.place(&topic, hop).await.map_err(refuse)? {
             Place::Here(shard) => {
                 let created = self.node.create_subscription(&shard, name, wanted).await;
-                Ok(Response::new(convert::subscription(
-                    &created.map_err(refuse)?,
-                )))
+                let created = created.map_err(inside("subscription")).map_err(refuse)?;
+                Ok(Response::new(convert::subscription(&created)))
             }
             Place::There(owner) => {
                 let channel = self.node.peers.channel(&owner.endpoint);
                 let mut client = SubscriptionServiceClient::new(channel);
-                client
+                let answer = client
                     .create_subscription(forward::marked(request, &self.node.config.name))
-                    .await
+                    .await;
+                answer.map_err(|status| self.node.upstream_failed(topic.shards[0], status))
             }
         }
     }
@@ -107,9 +107,10 @@ impl pb::subscription_service_server::SubscriptionService for Services {
             Place::There(owner) => {
                 let channel = self.node.peers.channel(&owner.endpoint);
                 let mut client = SubscriptionServiceClient::new(channel);
-                client
+                let answer = client
                     .get_subscription_stats(forward::marked(request, &self.node.config.name))
-                    .await
+                    .await;
+                answer.map_err(|status| self.node.upstream_failed(topic.shards[0], status))
             }
         }
     }
@@ -124,7 +125,8 @@ fn new_subscription(
         .subscription(&request.subscription_id)
         .map_err(|error| Problem::bad_field("subscription_id", error))?;
     let body = request.subscription.clone().unwrap_or_default();
-    let mode = convert::mode("subscription.mode", body.mode)?.unwrap_or(SubscriptionMode::Shared);
+    let mode =
+        convert::mode("subscription.mode", body.mode)?.unwrap_or(SubscriptionMode::Exclusive);
     let ack_deadline = convert::duration("subscription.ack_deadline", body.ack_deadline)?;
     let start: StartPosition =
         convert::start("subscription.initial_position", body.initial_position)?;
