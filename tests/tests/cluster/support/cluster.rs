@@ -1,0 +1,355 @@
+//! The cluster: nodes that are started, stopped and killed one by one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bookie::{BookieNode, NodeConfig};
+use futures::stream;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use host::Host;
+use host::disk::sim::SimDisk;
+use host::net::{Address, Conn, Incoming, Net, Pipes};
+use meta_client::{MetaClient, MetaConfig};
+use serving::{Serving, ServingConfig};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::Channel;
+use types::{ByteSize, Quorum};
+
+/// Where meta listens.
+const META: &str = "pipe:meta";
+/// How long a stop may take, in simulated time.
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// The largest message and the largest batch: small, so that tests of the limits are quick.
+pub(crate) const MESSAGE_MAX: usize = 64 << 10;
+pub(crate) const BATCH_MAX: usize = 256 << 10;
+
+/// What a cluster is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) bookies: usize,
+    pub(crate) serving: usize,
+    pub(crate) quorum: Quorum,
+    pub(crate) auto_create_topics: bool,
+}
+
+impl Default for Plan {
+    /// One of each, one copy, topics made on use.
+    fn default() -> Self {
+        Self {
+            bookies: 1,
+            serving: 1,
+            quorum: Quorum::ONE,
+            auto_create_topics: true,
+        }
+    }
+}
+
+/// The machine of a node: it outlives the process that runs on it.
+struct Machine<T> {
+    name: String,
+    disk: SimDisk,
+    process: Option<Process<T>>,
+    /// How often it was started.
+    starts: u64,
+}
+
+struct Process<T> {
+    node: T,
+    host: Host,
+    cut: CancellationToken,
+}
+
+impl<T> Machine<T> {
+    fn new(name: String, seed: u64) -> Self {
+        Self {
+            name,
+            disk: SimDisk::new(seed),
+            process: None,
+            starts: 0,
+        }
+    }
+
+    /// What a new process finds.
+    fn boot(&mut self, pipes: &Pipes) -> (Host, CancellationToken) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        if self.disk.is_off() {
+            self.disk.restart();
+        }
+        self.starts += 1;
+        let cut = CancellationToken::new();
+        let net = Leash {
+            pipes: pipes.clone(),
+            cut: cut.clone(),
+        };
+        let host = Host::simulated(&self.name, self.starts)
+            .with_net(Arc::new(net))
+            .with_disk(Arc::new(self.disk.clone()));
+        (host, cut)
+    }
+
+    fn node(&self) -> &T {
+        let process = self.process.as_ref();
+        &process
+            .unwrap_or_else(|| panic!("{} does not run", self.name))
+            .node
+    }
+
+    fn take(&mut self) -> Process<T> {
+        let process = self.process.take();
+        process.unwrap_or_else(|| panic!("{} does not run", self.name))
+    }
+
+    /// Ends the process as a power loss of its machine does: nothing more leaves it, nothing more reaches its disk.
+    async fn kill(&mut self) {
+        let Process { node, host, cut } = self.take();
+        cut.cancel();
+        self.disk.cut_power();
+        // What still runs can do no harm; it is gone before another process comes.
+        let _ = host.tasks.stop(STOP_WITHIN).await;
+        drop(node);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// A cluster. Everything of it is gone when it is dropped with its runtime.
+pub(crate) struct Cluster {
+    plan: Plan,
+    pipes: Pipes,
+    meta: Machine<()>,
+    bookies: Vec<Machine<BookieNode>>,
+    serving: Vec<Machine<Serving>>,
+}
+
+impl Cluster {
+    /// Starts meta, then the bookies, then the serving nodes.
+    pub(crate) async fn start(plan: Plan) -> Self {
+        let machines = 0_u64..;
+        let mut seeds = machines.into_iter();
+        let mut seed = || seeds.next().expect("there is always a next number");
+        let mut cluster = Self {
+            plan,
+            pipes: Pipes::new(),
+            meta: Machine::new("meta".to_owned(), seed()),
+            bookies: (1..=plan.bookies)
+                .map(|n| Machine::new(format!("bookie-{n}"), seed()))
+                .collect(),
+            serving: Vec::new(),
+        };
+        cluster.serving = (1..=plan.serving)
+            .map(|n| Machine::new(format!("serving-{n}"), 1_000 + n as u64))
+            .collect();
+        cluster.start_meta().await;
+        for index in 0..plan.bookies {
+            cluster.start_bookie(index).await;
+        }
+        for index in 0..plan.serving {
+            cluster.start_serving(index).await;
+        }
+        cluster
+    }
+
+    /// A cluster of one node of each kind.
+    pub(crate) async fn small() -> Self {
+        Self::start(Plan::default()).await
+    }
+
+    /// Three bookies with 3/2, and two serving nodes.
+    pub(crate) async fn full() -> Self {
+        let plan = Plan {
+            bookies: 3,
+            serving: 2,
+            quorum: Quorum::THREE_TWO,
+            ..Plan::default()
+        };
+        Self::start(plan).await
+    }
+
+    /// A connection to a serving node, from a client of its own.
+    pub(crate) fn client(&self, index: usize) -> Channel {
+        let net: Arc<dyn Net> = Arc::new(self.pipes.clone());
+        proto::transport::channel(&net, self.serving[index].node().local())
+    }
+
+    /// Where clients reach a serving node.
+    pub(crate) fn endpoint(&self, index: usize) -> String {
+        self.serving[index].node().endpoint().to_owned()
+    }
+
+    pub(crate) async fn start_meta(&mut self) {
+        let (host, cut) = self.meta.boot(&self.pipes);
+        let config = meta::MetaConfig {
+            listen: Address::new(META),
+            store: meta::store::EmbeddedConfig::new("/meta"),
+        };
+        meta::Meta::start(&host, config).await.unwrap();
+        self.meta.process = Some(Process {
+            node: (),
+            host,
+            cut,
+        });
+    }
+
+    pub(crate) async fn kill_meta(&mut self) {
+        self.meta.kill().await;
+    }
+
+    pub(crate) async fn start_bookie(&mut self, index: usize) {
+        let machine = &mut self.bookies[index];
+        let (host, cut) = machine.boot(&self.pipes);
+        let mut engine = bookie::Config::new("/journal".into(), "/data".into());
+        engine.journal_first_file = ByteSize::mib(1);
+        engine.journal_file = ByteSize::mib(1);
+        engine.group_max = ByteSize::new(256 << 10);
+        engine.entry_max = 512 << 10;
+        engine.memtable = ByteSize::mib(1);
+        engine.cache = ByteSize::new(0);
+        engine.free_low = ByteSize::new(0);
+        let config = NodeConfig {
+            name: machine.name.parse().unwrap(),
+            listen: Address::new("pipe:bookie:0"),
+            advertise: None,
+            lease: Duration::from_secs(2),
+            engine,
+        };
+        let client = connect(&host).await;
+        let node = BookieNode::start(&host, config, client).await.unwrap();
+        machine.process = Some(Process { node, host, cut });
+    }
+
+    pub(crate) async fn kill_bookie(&mut self, index: usize) {
+        self.bookies[index].kill().await;
+    }
+
+    pub(crate) async fn start_serving(&mut self, index: usize) {
+        let machine = &mut self.serving[index];
+        let (host, cut) = machine.boot(&self.pipes);
+        let name = machine.name.parse().unwrap();
+        let mut config = ServingConfig::new(name, Address::new("pipe:serving:0"));
+        config.quorum = self.plan.quorum;
+        config.auto_create_topics = self.plan.auto_create_topics;
+        config.message_max = ByteSize::new(MESSAGE_MAX as u64);
+        config.batch_max = ByteSize::new(BATCH_MAX as u64);
+        let client = connect(&host).await;
+        let node = Serving::start(&host, config, client).await.unwrap();
+        machine.process = Some(Process { node, host, cut });
+    }
+
+    pub(crate) async fn kill_serving(&mut self, index: usize) {
+        self.serving[index].kill().await;
+    }
+
+    /// Stops a serving node as its user would.
+    pub(crate) async fn stop_serving(&mut self, index: usize) {
+        let Process { node, host, .. } = self.serving[index].take();
+        node.stop().await;
+        host.tasks.stop(STOP_WITHIN).await.unwrap();
+    }
+}
+
+async fn connect(host: &Host) -> MetaClient {
+    let config = MetaConfig::new(vec![Address::new(META)]);
+    MetaClient::connect(host, config, Duration::from_secs(10))
+        .await
+        .unwrap()
+}
+
+/// A process's way to the network: cut when it is killed.
+#[derive(Debug, Clone)]
+struct Leash {
+    pipes: Pipes,
+    cut: CancellationToken,
+}
+
+impl Net for Leash {
+    fn listen(&self, at: &Address) -> BoxFuture<'static, io::Result<Incoming>> {
+        let (listening, cut) = (self.pipes.listen(at), self.cut.clone());
+        async move {
+            let Incoming { local, conns } = listening.await?;
+            // The listener goes with the process, so that the next one may have its name.
+            let conns = stream::unfold((conns, cut), |(mut conns, cut)| async move {
+                let next = tokio::select! {
+                    biased;
+                    () = cut.cancelled() => None,
+                    next = conns.next() => next,
+                }?;
+                let next = next.map(|(conn, peer)| (leashed(conn, &cut), peer));
+                Some((next, (conns, cut)))
+            });
+            Ok(Incoming {
+                local,
+                conns: conns.boxed(),
+            })
+        }
+        .boxed()
+    }
+
+    fn connect(&self, to: &Address) -> BoxFuture<'static, io::Result<Box<dyn Conn>>> {
+        let (connecting, cut) = (self.pipes.connect(to), self.cut.clone());
+        async move {
+            if cut.is_cancelled() {
+                return Err(dead());
+            }
+            Ok(leashed(connecting.await?, &cut))
+        }
+        .boxed()
+    }
+}
+
+fn dead() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "the process is dead")
+}
+
+fn leashed(conn: Box<dyn Conn>, cut: &CancellationToken) -> Box<dyn Conn> {
+    Box::new(Leashed {
+        conn: Some(conn),
+        cut: Box::pin(cut.clone().cancelled_owned()),
+    })
+}
+
+/// A connection of a process: closed when it is killed.
+struct Leashed {
+    conn: Option<Box<dyn Conn>>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Leashed {
+    fn alive(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut Box<dyn Conn>>> {
+        if self.conn.is_some() && self.cut.as_mut().poll(context).is_ready() {
+            // The other end hears of it at once.
+            self.conn = None;
+        }
+        self.conn.as_mut().map(Pin::new).ok_or_else(dead)
+    }
+}
+
+impl AsyncRead for Leashed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.alive(context)?.poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Leashed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.alive(context)?.poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.alive(context)?.poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.alive(context)?.poll_shutdown(context)
+    }
+}
