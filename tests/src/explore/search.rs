@@ -215,7 +215,13 @@ pub fn wander(start: &World, seed: u64, walks: usize, depth: usize) -> Report {
             if actions.is_empty() {
                 break;
             }
-            let action = actions[pick(&mut random, actions.len())];
+            // Misfortune now and then: else every walk is over before anything was acked.
+            let plain: Vec<_> = actions.iter().filter(|action| action.is_plain()).collect();
+            let action = if plain.is_empty() || pick(&mut random, 8) == 0 {
+                actions[pick(&mut random, actions.len())]
+            } else {
+                *plain[pick(&mut random, plain.len())]
+            };
             report.steps += 1;
             report.depth = report.depth.max(taken + 1);
             path.push((world.clone(), action));

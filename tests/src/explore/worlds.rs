@@ -5,7 +5,7 @@ use types::Quorum;
 use super::observer::Goal::{
     self, Acked, AckedBySuccessor, CommandConflicted, CommandRepeated, Extended, LacAlone,
     LostUnsynced, Opened, OverByFence, OverByRecord, RefusedByBirth, Released, Rewritten,
-    SaidUnknown, WaitedForFirstCopy, WrittenBack,
+    SaidUnknown, WrittenBack,
 };
 use super::search::Limits;
 use super::world::{Budget, Setup, World};
@@ -321,9 +321,15 @@ fn deep() -> Vec<Preset> {
             (3, 2),
             &[3, 2, 1],
             EVERYTHING,
-            &[Acked, AckedBySuccessor, WaitedForFirstCopy],
+            &[
+                Acked,
+                AckedBySuccessor,
+                LostUnsynced,
+                RefusedByBirth,
+                SaidUnknown,
+            ],
         )
-        .down_to(9, 12),
+        .down_to(8, 11),
         world(
             ("hasty", "the same with owners that seal at every deadline"),
             (3, 2),
@@ -332,6 +338,6 @@ fn deep() -> Vec<Preset> {
             &[Acked, AckedBySuccessor, Extended, Rewritten],
         )
         .impatient()
-        .down_to(9, 12),
+        .down_to(8, 11),
     ]
 }

@@ -52,6 +52,13 @@ pub enum Action {
     Touch,
 }
 
+impl Action {
+    /// Whether it is what happens when nothing goes wrong.
+    pub const fn is_plain(self) -> bool {
+        matches!(self, Self::Deliver(_) | Self::Sync(_) | Self::Append(_))
+    }
+}
+
 /// What is the same in all states of a world.
 #[derive(Debug)]
 struct Frame {
