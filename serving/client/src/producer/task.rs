@@ -250,12 +250,14 @@ impl Task {
         let mut resume_at: Option<MonoTime> = None;
         let mut backoff = Backoff::new();
         loop {
-            let can_take = {
+            let (can_take, late_at) = {
                 let state = inner.lock();
-                if state.is_closing && state.core.is_idle() {
+                let is_idle = state.core.is_idle();
+                if state.is_closing && is_idle {
                     return End::Done;
                 }
-                state.core.can_take()
+                let late_at = (!is_idle).then(|| state.progress.after(self.timeout));
+                (state.core.can_take(), late_at)
             };
             tokio::select! {
                 biased; // Receipts first, so that memory is freed; then what waits; then news.
@@ -292,6 +294,8 @@ impl Task {
                     }
                 }
                 () = inner.work.notified() => {}
+                // The stream is open and the server lives, but what it took is stored nowhere: too few bookies, mostly.
+                () = clock.deadline(late_at), if late_at.is_some() => return End::Over(silent()),
             }
         }
     }
@@ -366,6 +370,12 @@ async fn last_word(clock: &Clock, answers: &mut Streaming<pb::PublishStreamRespo
         .timeout(LAST_WORD, end)
         .await
         .unwrap_or_else(|_| lost())
+}
+
+/// No receipt came for too long.
+fn silent() -> Error {
+    let message = "the server gave no receipt for too long; look at `ledgerline cluster status`";
+    Error::new(Reason::Unreachable, message)
 }
 
 fn batch(out: Outgoing) -> pb::PublishStreamRequest {

@@ -368,3 +368,25 @@ async fn over_lost_receipts_breaks_and_refusals_each_message_is_stored_once_and_
         assert!(log.messages == payloads, "seed {seed}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_gives_no_receipt_is_given_up_in_time() {
+    let world = World::new("pipe:a");
+    let mut server = world.server("pipe:a").await;
+    let patience = std::time::Duration::from_secs(3);
+    let builder = world.client.producer("t").in_flight(1).timeout(patience);
+    let opening = tokio::spawn(builder.create());
+    let (_, mut stream) = ready(&mut server, None).await;
+    let producer = in_time(opening).await.unwrap().unwrap();
+    // Time without work is no silence.
+    tokio::time::sleep(patience * 2).await;
+    let sent = producer.send("a").await.unwrap();
+    batch(&mut stream).await.unwrap();
+    let waits = producer.send("b").await.unwrap();
+    let refusal = in_time(sent).await.unwrap_err();
+    assert_eq!(refusal.reason(), Reason::OutcomeUnknown);
+    // What was never sent is known not to be stored.
+    let refusal = in_time(waits).await.unwrap_err();
+    assert_eq!(refusal.reason(), Reason::Unreachable);
+    assert!(producer.send("c").await.is_err());
+}
