@@ -114,12 +114,13 @@ impl Config {
             );
         }
         let least = self.least_journal_file();
-        if self.journal_first_file.get() < least {
-            return refuse(
-                "journal_first_file",
-                "must hold the largest entry and group",
-                &self.journal_first_file,
-            );
+        for (field, size) in [
+            ("journal_file", self.journal_file),
+            ("journal_first_file", self.journal_first_file),
+        ] {
+            if size.get() < least {
+                return refuse(field, "must hold the largest entry and group", &size);
+            }
         }
         if self.journal_file < self.journal_first_file {
             return refuse(

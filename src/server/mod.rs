@@ -208,6 +208,7 @@ fn bookie_config(
     let journal = journal_dir.map_or_else(|| data_dir.join("journal"), Path::to_path_buf);
     let mut engine = bookie::Config::new(journal, data_dir.join("ledgers"));
     engine.journal_file = storage.journal_file;
+    engine.journal_first_file = engine.journal_first_file.min(storage.journal_file);
     engine.free_low = storage.free_low;
     engine.cache = storage.read_cache;
     bookie::NodeConfig {
