@@ -275,5 +275,10 @@ fn everything_killed_at_once_keeps_what_was_acked_and_redelivers_what_was_not() 
             limits(Duration::from_secs(60)),
         )
         .unwrap();
+    // Each of the three got all, and what was held came again.
+    assert!(
+        report.stats.deliveries > 3 * report.stats.messages,
+        "{report}"
+    );
     assert_eq!((report.stats.fails, report.stats.infos), (0, 0), "{report}");
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ledgerline_client::{Client, ErrorKind, Reason};
+use ledgerline_client::{Client, Reason};
 use tests::process::{Ended, Process, Tool, commands, free_addresses};
 use tests::workload::Prng;
 use types::crc32c;
@@ -41,7 +41,7 @@ struct Standalone {
 
 /// The arguments of one that keeps everything in `data`, in files that are small enough for a test.
 fn arguments(listen: SocketAddr, data: &Path) -> Vec<OsString> {
-    let sizes = "--journal-file 4MiB --free-low 8MiB";
+    let sizes = "--journal-file 16MiB --free-low 8MiB";
     let mut arguments = words(&format!("standalone --listen {listen} {sizes} --data-dir"));
     arguments.push(data.into());
     arguments
@@ -83,8 +83,12 @@ fn refused_with(data: &Path) -> String {
     refused(arguments(free_addresses(1).unwrap()[0], data), 1)
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Runtime::new().unwrap()
+/// Runs something that must end soon.
+fn in_time<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime
+        .block_on(async { tokio::time::timeout(SOON, future).await })
+        .expect("it takes too long")
 }
 
 #[test]
@@ -97,7 +101,7 @@ fn the_first_message_is_acked_soon_after_the_start() {
     line.push(dir.path().join("data").into());
     let log = dir.path().join("log");
     let mut process = Process::spawn("standalone", &binary(), line, &log).unwrap();
-    let acked = runtime().block_on(async {
+    let acked = in_time(async {
         loop {
             // A server that is not up yet is asked again; the client itself is patient once it has one.
             if let Ok(client) = Client::connect(format!("http://{listen}")).await {
@@ -181,9 +185,9 @@ fn a_real_file_comes_back_byte_by_byte() {
 
 #[test]
 fn what_a_command_cannot_use_is_said_with_the_way_out() {
-    let unknown = refused(words("standalone --listen 127.0.0.1:1"), 2);
+    let unknown = refused(words("standalone --listn 127.0.0.1:7450"), 2);
     assert!(
-        unknown.contains("--listen") && unknown.contains("--listen"),
+        unknown.contains("--listn") && unknown.contains("--listen"),
         "{unknown}"
     );
     let quorum = refused(words("serving --quorum 3"), 2);
@@ -327,19 +331,24 @@ fn a_full_disk_refuses_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let data = mount.path().join("data");
     let server = Standalone::start(&data, &dir.path().join("log-1"));
-    let (acked, refusal) = runtime().block_on(fill(&server.server()));
+    let (acked, refusal) = in_time(fill(&server.server()));
     println!(
         "{acked} messages of 64 KiB were acked before: {} ({refusal})",
         refusal.reason()
     );
     assert!(acked > 50, "{acked}");
-    assert_eq!(refusal.kind(), ErrorKind::Busy, "{refusal:?}");
-    assert_ne!(refusal.reason(), Reason::Internal);
+    // The message that was underway when the disk was full may be stored or not: nobody says that it is.
+    let honest = [
+        Reason::OutcomeUnknown,
+        Reason::InsufficientBookies,
+        Reason::Overloaded,
+    ];
+    assert!(honest.contains(&refusal.reason()), "{refusal:?}");
     // It still answers, and what it acked is there, now and after a restart.
-    assert!(runtime().block_on(read(&server.server(), "now")) >= acked);
+    assert!(in_time(read(&server.server(), "now")) >= acked);
     server.stop();
     let server = Standalone::start(&data, &dir.path().join("log-2"));
-    assert!(runtime().block_on(read(&server.server(), "later")) >= acked);
+    assert!(in_time(read(&server.server(), "later")) >= acked);
     server.stop();
 }
 
