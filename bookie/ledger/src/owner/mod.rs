@@ -175,7 +175,7 @@ impl Owner {
             ),
             Event::Answer { bookie, answer } => self.answered(now, bookie, answer, effects),
             Event::Connected(bookie) => self.connected(now, bookie, effects),
-            Event::Lost(bookie) => self.lost(now, bookie),
+            Event::Lost(bookie) => self.lost(now, bookie, effects),
             Event::Outcome { command, outcome } => self.outcome(now, command, outcome, effects),
             Event::Record(view) => self.record_seen(now, view, effects),
             Event::Roll(log) => self.roll(log),
@@ -291,11 +291,17 @@ impl Owner {
         }
     }
 
-    fn lost(&mut self, now: MonoTime, bookie: BookieId) {
+    fn lost(&mut self, now: MonoTime, bookie: BookieId, effects: &mut Vec<Effect>) {
         self.bookies.lost(bookie);
         for log in &mut self.logs {
+            let mut turn = Turn {
+                now,
+                config: &self.config,
+                log: log.kind,
+                effects,
+            };
             if let Some(writer) = log.writer_mut() {
-                writer.lost(now, bookie);
+                writer.lost(&mut turn, bookie);
             }
         }
     }

@@ -76,6 +76,11 @@ impl Member {
         self.standing != Standing::Taking || self.is_late
     }
 
+    /// Whether it was left behind for its slowness alone: it could be sent to.
+    pub(super) fn lags(&self) -> bool {
+        self.standing == Standing::Behind && self.is_connected && self.retry.at().is_none()
+    }
+
     /// It was sent something it has to answer.
     pub(super) fn owe(&mut self, now: MonoTime, weight: u64, config: &Config) {
         self.owed_bytes += weight;

@@ -414,11 +414,13 @@ impl Writer {
     }
 
     /// A connection broke: answers to what was sent on it may never come.
-    pub(crate) fn lost(&mut self, now: MonoTime, bookie: BookieId) {
+    ///
+    /// Where fewer than Qa are left, whoever lags is needed again, at once (R6).
+    pub(crate) fn lost(&mut self, turn: &mut Turn<'_>, bookie: BookieId) {
         let Some(place) = self.place(bookie) else {
             return;
         };
-        self.members[place].disconnect(now);
+        self.members[place].disconnect(turn.now);
         let start = self.pending_start();
         for slot in self.slots.iter_mut().take(start) {
             if slot.owed_by.has(place) {
@@ -427,6 +429,21 @@ impl Writer {
             }
         }
         self.forget_settled();
+        if self.is_frozen || !self.is_short() {
+            return;
+        }
+        for place in 0..self.members.len() {
+            if self.members[place].lags() {
+                self.members[place].revive();
+                self.resend(turn, place);
+            }
+        }
+    }
+
+    /// Whether fewer than Qa bookies are sent entries.
+    fn is_short(&self) -> bool {
+        let sent_to = self.members.iter().filter(|member| member.is_sent_to());
+        sent_to.count() < self.quorum.ack()
     }
 
     /// Sends a member everything pending that it has not stored.
@@ -455,8 +472,7 @@ impl Writer {
             }
         }
         self.leave_stragglers();
-        let sent_to = self.members.iter().filter(|member| member.is_sent_to());
-        let is_short = sent_to.count() < self.quorum.ack();
+        let is_short = self.is_short();
         for place in 0..self.members.len() {
             let member = &mut self.members[place];
             let is_due = member.retry.is_due(turn.now);

@@ -45,5 +45,6 @@ transcripts! {
     two_logs_share_one_command,
     an_operator_may_close_what_cannot_be_recovered,
     a_read_only_bookie_is_tried_again,
+    a_straggler_is_needed_again_when_too_few_are_left,
     a_bookie_born_again_takes_no_more_of_the_ledger,
 }
