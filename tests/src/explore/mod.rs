@@ -12,7 +12,7 @@
 //!
 //! A search of a world whose goals ([`Goal`]) are not all reached proves nothing, and says so.
 //!
-//! What it has to find was tried by hand, by breaking the machines: see `mutants.md` beside this file.
+//! `README.md` beside this file has the worlds, their figures, what is left out and why, and the planted defects found.
 
 mod bookie;
 mod driver;
