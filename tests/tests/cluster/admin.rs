@@ -269,26 +269,17 @@ fn with(set: impl FnOnce(&mut pb::Subscription)) -> pb::CreateSubscriptionReques
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscriptions_are_made_read_and_listed() {
+async fn a_subscription_that_cannot_be_is_refused_by_field() {
     let cluster = Cluster::small().await;
-    publish(&cluster, "orders", &["a", "b"]).await;
+    publish(&cluster, "orders", &["a"]).await;
     let mut client = SubscriptionServiceClient::new(cluster.client(0));
     let made = client
         .create_subscription(create_subscription("orders", "s"))
         .await;
-    let made = made.unwrap().into_inner();
-    assert_eq!(made.name, format!("{}/subscriptions/s", topic_of("orders")));
-    assert_eq!(made.mode(), pb::SubscriptionMode::Exclusive);
-    assert_eq!(made.state(), pb::SubscriptionState::Active);
-    assert!(made.ack_deadline.is_some() && made.create_time.is_some() && !made.uid.is_empty());
+    made.unwrap();
     let get = |name: &str| pb::GetSubscriptionRequest {
         name: name.to_owned(),
     };
-    for name in ["orders/subscriptions/s", &made.name] {
-        let got = client.get_subscription(get(name)).await.unwrap();
-        assert_eq!(got.into_inner(), made);
-    }
-
     for id in NO_NAMES {
         let answer = client
             .create_subscription(create_subscription("orders", id))
@@ -346,6 +337,28 @@ async fn subscriptions_are_made_read_and_listed() {
     );
     let answer = client.get_subscription(get("orders/subscriptions/x")).await;
     refused(answer, Code::NotFound, Reason::SubscriptionNotFound, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_are_made_read_and_listed() {
+    let cluster = Cluster::small().await;
+    publish(&cluster, "orders", &["a", "b"]).await;
+    let mut client = SubscriptionServiceClient::new(cluster.client(0));
+    let made = client
+        .create_subscription(create_subscription("orders", "s"))
+        .await;
+    let made = made.unwrap().into_inner();
+    assert_eq!(made.name, format!("{}/subscriptions/s", topic_of("orders")));
+    assert_eq!(made.mode(), pb::SubscriptionMode::Exclusive);
+    assert_eq!(made.state(), pb::SubscriptionState::Active);
+    assert!(made.ack_deadline.is_some() && made.create_time.is_some() && !made.uid.is_empty());
+    let get = |name: &str| pb::GetSubscriptionRequest {
+        name: name.to_owned(),
+    };
+    for name in ["orders/subscriptions/s", &made.name] {
+        let got = client.get_subscription(get(name)).await.unwrap();
+        assert_eq!(got.into_inner(), made);
+    }
 
     client
         .create_subscription(create_subscription("orders", "a"))

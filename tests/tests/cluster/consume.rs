@@ -269,6 +269,34 @@ async fn a_subscription_starts_where_it_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn consumers_that_come_at_once_share_the_one_subscription() {
+    let cluster = Cluster::full().await;
+    publish(&cluster, "orders", &["a", "b", "c"]).await;
+    let name = "orders/subscriptions/s";
+    let one = |node: usize| {
+        let open = pb::OpenConsumer {
+            initial_permits: Some(pb::Permits {
+                messages: 1,
+                bytes: 100,
+            }),
+            ..open_consumer(name, SHARED)
+        };
+        Consuming::open(cluster.client(node), open)
+    };
+    let (a, b, c) = futures::join!(one(0), one(1), one(0));
+    let mut seen = Vec::new();
+    for opened in [a, b, c] {
+        let (mut consumer, ready) = opened.unwrap();
+        let messages = consumer.messages(1).await.unwrap();
+        let offset = messages[0].offset;
+        seen.push(offset);
+        consumer.ack(1, offset, offset + 1, ready.generation).await;
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_large_message_and_any_bytes_come_back_as_they_were() {
     let cluster = Cluster::small().await;
     let payload: Vec<u8> = (0..60_000_u32).map(|n| (n % 251) as u8).collect();

@@ -225,3 +225,30 @@ async fn a_bookie_that_comes_back_after_a_power_loss_holds_what_it_promised() {
         assert_eq!(message.payload, format!("m{number}"));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn when_the_disks_are_full_publishing_waits_and_reading_goes_on() {
+    let cluster = Cluster::start(three(1)).await;
+    let (mut stream, _) = producer(&cluster, 0).await;
+    send_acked(&mut stream, 0..3).await;
+    // A subscription that is to be made needs room; one that is there does not.
+    drop(consumer(&cluster, 0).await);
+    for index in 0..3 {
+        cluster.disk(index).set_capacity(Some(6 << 20));
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stream.send(3, batch(["m3"])).await;
+    let waits = tokio::time::timeout(Duration::from_secs(20), stream.receipts(1)).await;
+    assert!(waits.is_err(), "no receipt before it is stored: {waits:?}");
+    let (mut consumer, ready) = consumer(&cluster, 0).await;
+    assert_eq!(offsets(&consumer.messages(3).await.unwrap()), [0, 1, 2]);
+
+    for index in 0..3 {
+        cluster.disk(index).set_capacity(None);
+    }
+    let receipt = stream.receipt().await;
+    assert_eq!(receipt.first.unwrap().offset, 3, "it is stored, once");
+    assert_eq!(send_acked(&mut stream, 4..6).await, [4, 5]);
+    assert_eq!(offsets(&consumer.messages(3).await.unwrap()), [3, 4, 5]);
+    consumer.ack(1, 0, 6, ready.generation).await;
+}

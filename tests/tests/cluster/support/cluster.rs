@@ -207,7 +207,7 @@ impl Cluster {
         engine.entry_max = 512 << 10;
         engine.memtable = ByteSize::mib(1);
         engine.cache = ByteSize::new(0);
-        engine.free_low = ByteSize::new(0);
+        engine.free_low = ByteSize::mib(4);
         let config = NodeConfig {
             name: machine.name.parse().unwrap(),
             listen: Address::new("pipe:bookie:0"),
@@ -218,6 +218,11 @@ impl Cluster {
         let client = connect(&host).await;
         let node = BookieNode::start(&host, config, client).await.unwrap();
         machine.process = Some(Process { node, host, cut });
+    }
+
+    /// The disk of a bookie.
+    pub(crate) fn disk(&self, index: usize) -> &SimDisk {
+        &self.bookies[index].disk
     }
 
     pub(crate) async fn kill_bookie(&mut self, index: usize) {
