@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ledgerline_client::{Client, Reason};
+use ledgerline_client::{Client, Reason, SubscriptionOptions};
 use tests::process::{Ended, Process, Tool, commands, free_addresses};
 use tests::workload::Prng;
 use types::crc32c;
@@ -331,6 +331,7 @@ fn a_full_disk_refuses_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let data = mount.path().join("data");
     let server = Standalone::start(&data, &dir.path().join("log-1"));
+    in_time(subscribe(&server.server()));
     let (acked, refusal) = in_time(fill(&server.server()));
     println!(
         "{acked} messages of 64 KiB were acked before: {} ({refusal})",
@@ -352,19 +353,51 @@ fn a_full_disk_refuses_and_loses_nothing() {
     server.stop();
 }
 
+#[test]
+fn a_disk_that_others_fill_to_the_last_byte_loses_nothing_once_there_is_room() {
+    let Some(mount) = Mount::tmpfs("size=96m") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (data, ballast) = (mount.path().join("data"), mount.path().join("ballast"));
+    let log = dir.path().join("log-1");
+    let mut server = Standalone::start(&data, &log);
+    in_time(subscribe(&server.server()));
+    // It writes until nothing more goes, and leaves what went.
+    let _ = std::fs::write(&ballast, vec![0xaa; 96 << 20]);
+    let (acked, refusal) = in_time(fill(&server.server()));
+    println!(
+        "{acked} messages of 64 KiB were acked before: {} ({refusal})",
+        refusal.reason()
+    );
+    // It may go on, or end with an error that a person can read; it never goes on after a write that failed.
+    let is_running = server.process.is_running();
+    println!("it {}", if is_running { "goes on" } else { "ended" });
+    if is_running {
+        let ended = server.process.stop(SOON).unwrap();
+        println!("{ended}");
+    }
+    std::fs::remove_file(&ballast).unwrap();
+    let server = Standalone::start(&data, &dir.path().join("log-2"));
+    assert!(in_time(read(&server.server(), "now")) >= acked);
+    server.stop();
+}
+
+/// Makes the topic and its subscriptions while there is room: reading must not need any.
+async fn subscribe(server: &str) {
+    let client = Client::connect(server).await.unwrap();
+    client.producer("full").create().await.unwrap();
+    for name in ["now", "later"] {
+        let name = format!("full/subscriptions/{name}");
+        let admin = client.admin();
+        let options = SubscriptionOptions::default();
+        admin.create_subscription(&name, options).await.unwrap();
+    }
+}
+
 /// Publishes, one message after the other, until that is refused.
 async fn fill(server: &str) -> (u64, ledgerline_client::Error) {
     let client = Client::connect(server).await.unwrap();
-    // Made while there is room: reading must not need any.
-    for name in ["now", "later"] {
-        let name = format!("full/subscriptions/{name}");
-        client.producer("full").create().await.unwrap();
-        let admin = client.admin();
-        admin
-            .create_subscription(&name, Default::default())
-            .await
-            .unwrap();
-    }
     let patience = Duration::from_secs(3);
     let producer = client
         .producer("full")
