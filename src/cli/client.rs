@@ -1,8 +1,7 @@
 //! What all commands that use a cluster have in common: where it is, how to reach it, how to print.
 
-#![expect(clippy::print_stdout, reason = "this is what the commands answer with")]
-
 use std::future::Future;
+use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -85,27 +84,35 @@ pub(crate) struct Output {
 impl Output {
     /// Prints an object as lines, a list of objects as a table; or either as JSON.
     pub(crate) fn print(self, value: &Value) {
-        if self.json {
-            println!("{value:#}");
-            return;
-        }
-        match value {
-            Value::Array(rows) => print_table(rows),
-            Value::Object(fields) => {
-                let width = fields.keys().map(String::len).max().unwrap_or(0);
-                for name in in_order(fields) {
-                    let value = &fields[name];
-                    match value {
-                        Value::Array(rows) if rows.iter().any(Value::is_object) => {
-                            println!("{name}:");
-                            print_table(rows);
-                        }
-                        value => println!("{name:width$}  {}", cell(value)),
-                    }
+        let text = if self.json {
+            format!("{value:#}\n")
+        } else {
+            as_text(value)
+        };
+        print(&text);
+    }
+}
+
+/// Prints what a command answers with. Whoever read it may have seen enough, as `head` has.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn as_text(value: &Value) -> String {
+    match value {
+        Value::Array(rows) => table(rows),
+        Value::Object(fields) => {
+            let width = fields.keys().map(String::len).max().unwrap_or(0);
+            let line = |name: &str| match &fields[name] {
+                Value::Array(rows) if rows.iter().any(Value::is_object) => {
+                    format!("{name}:\n{}", table(rows))
                 }
-            }
-            value => println!("{}", cell(value)),
+                value => format!("{name:width$}  {}\n", cell(value)),
+            };
+            in_order(fields).into_iter().map(line).collect()
         }
+        value => format!("{}\n", cell(value)),
     }
 }
 
@@ -138,10 +145,9 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn print_table(rows: &[Value]) {
+fn table(rows: &[Value]) -> String {
     let Some(Value::Object(first)) = rows.first() else {
-        println!("none");
-        return;
+        return "none\n".to_owned();
     };
     let names = in_order(first);
     let cells = |row: &Value| names.iter().map(|name| cell(&row[*name])).collect();
@@ -155,13 +161,16 @@ fn print_table(rows: &[Value]) {
             .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..names.len()).map(width).collect();
+    let mut text = String::new();
     for line in &lines {
         let padded = line
             .iter()
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+        text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
     }
+    text
 }
 
 #[cfg(test)]
@@ -173,6 +182,14 @@ mod tests {
         let value = serde_json::json!({"a": null, "b": [], "c": ["x", "y"], "d": 7, "e": "text"});
         let cells = ["a", "b", "c", "d", "e"].map(|name| cell(&value[name]));
         assert_eq!(cells, ["-", "-", "x, y", "7", "text"]);
+    }
+
+    #[test]
+    fn objects_are_lines_and_lists_are_tables() {
+        let text =
+            as_text(&serde_json::json!({"b": 1, "name": "x", "rows": [{"z": 1, "name": "y"}]}));
+        assert_eq!(text, "name  x\nb     1\nrows:\nNAME  Z\ny     1\n");
+        assert_eq!(as_text(&serde_json::json!([])), "none\n");
     }
 
     #[test]

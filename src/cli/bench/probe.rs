@@ -7,6 +7,8 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use host::Host;
 
+use super::report;
+
 /// How often the disk is asked.
 const ROUNDS: u32 = 64;
 
@@ -33,13 +35,12 @@ pub(super) fn run(host: &Host, dir: &Path) -> anyhow::Result<Histogram<u64>> {
     }
     file.sync_all().with_context(failed)?;
     std::io::Seek::rewind(&mut file).with_context(failed)?;
-    let mut histogram = Histogram::new(3).expect("three digits are allowed");
+    let mut histogram = report::histogram();
     for _ in 0..ROUNDS {
         let begun = host.clock.now();
         file.write_all(&block).with_context(failed)?;
         file.sync_data().with_context(failed)?;
-        let took = host.clock.now().since(begun).as_nanos();
-        histogram.saturating_record(u64::try_from(took).unwrap_or(u64::MAX));
+        report::record(&mut histogram, host.clock.now().since(begun));
     }
     Ok(histogram)
 }

@@ -1,13 +1,12 @@
 //! What was measured, for people and for programs.
 
-#![expect(clippy::print_stdout, reason = "this is what the command answers with")]
-
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 use types::ByteSize;
 
+use crate::cli::client;
 use crate::cli::produce::to_f64;
 use crate::cli::progress::per_second;
 
@@ -22,7 +21,8 @@ const PERCENTILES: [(&str, f64); 5] = [
 
 /// A histogram of times in nanoseconds.
 pub(super) fn histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits are allowed")
+    // From a nanosecond to ten minutes; what is longer counts as that.
+    Histogram::new_with_bounds(1, 600_000_000_000, 3).expect("the bounds are in order")
 }
 
 /// Adds a time.
@@ -85,35 +85,41 @@ impl Report {
     }
 
     pub(super) fn print(&self, as_json: bool) {
-        if as_json {
-            println!("{:#}", self.json());
-            return;
-        }
+        let text = if as_json {
+            format!("{:#}\n", self.json())
+        } else {
+            self.text()
+        };
+        client::print(&text);
+    }
+
+    fn text(&self) -> String {
         let settings = self.settings.iter();
         let settings = settings.map(|(name, value)| match value {
             Value::String(text) => format!("{name} {text}"),
             other => format!("{name} {other}"),
         });
-        println!("load        {}", settings.collect::<Vec<_>>().join(", "));
-        let rate = if self.seconds > 0.0 {
+        let is_some = self.seconds > 0.0;
+        let rate = if is_some {
             per_second(self.messages, self.seconds)
         } else {
             0
         };
-        let bytes = if self.seconds > 0.0 {
+        let bytes = ByteSize::new(if is_some {
             per_second(self.bytes, self.seconds)
         } else {
             0
-        };
-        println!(
-            "throughput  {rate} messages/s, {}/s ({} messages in {:.2} s)",
-            ByteSize::new(bytes),
+        });
+        let mut text = format!(
+            "load        {}\nthroughput  {rate} messages/s, {bytes}/s ({} messages in {:.2} s)\n",
+            settings.collect::<Vec<_>>().join(", "),
             self.messages,
             self.seconds
         );
         for (name, histogram) in &self.latencies {
-            println!("{name:<10}  ms: {}", line(histogram));
+            text.push_str(&format!("{name:<10}  ms: {}\n", line(histogram)));
         }
+        text
     }
 
     fn json(&self) -> Value {
