@@ -37,7 +37,8 @@ fn main() -> ExitCode {
     let is_wanted = |preset: &Preset| {
         options.names.is_empty() || options.names.iter().any(|name| name == preset.name)
     };
-    let wanted: Vec<_> = all().into_iter().filter(is_wanted).collect();
+    let mut wanted: Vec<_> = all().into_iter().filter(is_wanted).collect();
+    wanted.sort_by_key(|preset| !preset.is_small); // What is quickly said is said first.
     let next = AtomicUsize::new(0);
     let has_failed = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -46,7 +47,10 @@ fn main() -> ExitCode {
                 while let Some(preset) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let (is_well, told) = run(preset, &options);
                     println!("{told}");
-                    has_failed.fetch_or(!is_well, Ordering::Relaxed);
+                    if !is_well {
+                        has_failed.store(true, Ordering::Relaxed);
+                        next.store(wanted.len(), Ordering::Relaxed); // Enough is known.
+                    }
                 }
             });
         }
