@@ -235,8 +235,9 @@ fn read_lines(reader: Box<dyn Read + Send>) -> mpsc::Receiver<anyhow::Result<Vec
         let mut number = 0;
         loop {
             let chunk = read_chunk(&mut reader, &mut number);
-            let is_last = !matches!(&chunk, Ok(chunk) if !chunk.is_empty());
-            if (is_last && chunk.is_ok()) || chunks.blocking_send(chunk).is_err() || is_last {
+            let is_end = matches!(&chunk, Ok(chunk) if chunk.is_empty());
+            let is_last = is_end || chunk.is_err();
+            if is_end || chunks.blocking_send(chunk).is_err() || is_last {
                 return;
             }
         }

@@ -109,7 +109,7 @@ impl Consuming {
         let Ok(stamp) = Stamp::read(received.payload()) else {
             return Ok(()); // The judge hears of it.
         };
-        let is_one_in = |count: u64| count > 0 && received.offset() % count == 0;
+        let is_one_in = |count: u64| count > 0 && received.offset().is_multiple_of(count);
         if self.holds.load(Ordering::Relaxed) && is_one_in(self.habits.hold_every) {
             return Ok(());
         }
