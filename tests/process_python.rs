@@ -2,11 +2,7 @@
 //!
 //! It needs `grpcio` and `grpcio-tools`: in the interpreter that `LEDGERLINE_PYTHON` names, else in `python3`. Where
 //! they are missing the test says that it skips; with `CI=true` it fails.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a test on real processes"
-)]
+#![expect(clippy::disallowed_methods, reason = "a test on real processes")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -2,7 +2,9 @@
 //! and what it says when it is given something it cannot use.
 #![expect(
     clippy::disallowed_methods,
+    clippy::panic,
     clippy::print_stdout,
+    clippy::unwrap_used,
     reason = "a test on real processes and files, in real time"
 )]
 
