@@ -50,7 +50,7 @@ pub enum Event {
     Roll(LogKind),
     /// Confirm what was appended, close both logs, and give the shard up. Nothing is appended from here on.
     Release,
-    /// The time that [`Owner::deadline`] named has come.
+    /// The time that [`crate::Owner::deadline`] named has come.
     Deadline,
 }
 
