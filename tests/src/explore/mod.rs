@@ -6,7 +6,7 @@
 //! that hold entries visible or durable, a bag of messages, and an [`Observer`] that sees everything and checks the
 //! invariants of the ledger protocol by number.
 //!
-//! [`search`] goes breadth first and remembers a 128-bit hash of each state, so a violation is told by a shortest path
+//! [`explore()`] goes breadth first and remembers a 128-bit hash of each state, so a violation is told by a shortest path
 //! to it. A message that is never delivered is a lost one, so loss needs no event; delivering one and keeping it is a
 //! repeat, and is counted. Times are all zero: a deadline may come at any moment, and is counted too.
 //!
