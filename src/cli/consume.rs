@@ -21,8 +21,8 @@ const TOGETHER: usize = 1_000;
 
 /// Print the messages of a topic and ack each once it is printed.
 ///
-/// What was acked does not come again on the same subscription; another subscription sees everything again. The command
-/// runs until Ctrl-C, --count or --idle ends it.
+/// What was acked does not come again on the same subscription; another one sees everything.
+/// The command runs until Ctrl-C, --count or --idle ends it.
 ///
 /// Examples:
 ///   ledgerline consume greetings --count 1

@@ -47,9 +47,8 @@ pub(crate) enum Command {
     Bookie(servers::Bookie),
     /// Run a serving node of a cluster: it speaks to clients.
     Serving(servers::Serving),
-    /// Publish lines of stdin or of a file, or a generated load.
+    // Commands without a line here have a longer one where they are.
     Produce(produce::Produce),
-    /// Print the messages of a topic, and ack them.
     Consume(consume::Consume),
     /// Make and look at topics.
     Topic(topic::Topic),
@@ -57,7 +56,6 @@ pub(crate) enum Command {
     Subscription(subscription::Subscription),
     /// Look at a cluster: which nodes there are, what is wrong.
     Cluster(cluster::Cluster),
-    /// Measure a cluster: publish, consume, end to end.
     Bench(bench::Bench),
     /// Look into a stopped node's files.
     #[command(subcommand)]

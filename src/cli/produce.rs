@@ -23,10 +23,11 @@ const LINE_MAX: usize = (5 << 20) - 64;
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNK_LINES: usize = 1024;
 
-/// Publish lines of stdin or of a file, each as one message; or a generated load.
+/// Publish lines of stdin or of a file, or a generated load.
 ///
-/// A line is taken as it is, whatever its bytes, without the newline at its end. The command ends once every message is
-/// fsynced on its quorum of disks. Trouble on the way (a node that died) is waited out; nothing is published twice.
+/// Each line is a message, as it is, whatever its bytes, without the newline at its end.
+/// The command ends once every message is fsynced on its quorum of disks. Trouble on the way
+/// (a node that died) is waited out; nothing is published twice.
 ///
 /// Examples:
 ///   echo hello | ledgerline produce greetings

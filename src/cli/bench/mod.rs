@@ -20,7 +20,7 @@ use super::values;
 use crate::terminal;
 use report::Report;
 
-/// Measure a cluster.
+/// Measure a cluster: publish, consume, end to end.
 ///
 /// Latency at a fixed rate is counted from the time a message was due, not from when it was sent at last: a stall of the
 /// cluster counts for every message it held up. Without --rate the load is a closed loop: as fast as receipts come.
