@@ -76,13 +76,13 @@ pub(super) fn finish(
     let report = OpenReport {
         id: record.id,
         born: record.born,
-        incarnation: opening.directories.incarnation,
+        incarnation: record.incarnation,
         frames: opening.journal.frames,
         records: opening.journal.records,
         cut_tail: opening.journal.torn,
         damage: opening.damage.clone(),
     };
-    let engine = engine(opening, make, acceptor, ready, now)?;
+    let engine = engine(opening, (make, acceptor, ready), record, now)?;
     Ok((engine, report))
 }
 
@@ -266,7 +266,7 @@ fn persist(
         set: opening.directories.set,
         id: record.id,
         born: record.born,
-        incarnation: opening.directories.incarnation,
+        incarnation: record.incarnation,
         mark: opening.mark,
         last_frame: start,
         next_file: opening.next_file,
@@ -313,9 +313,8 @@ fn sweep(opening: &Opening, is_new: bool) -> Result<(), OpenError> {
 
 fn engine(
     opening: Opening,
-    make: Make,
-    acceptor: Acceptor,
-    ready: Ready,
+    (make, acceptor, ready): (Make, Acceptor, Ready),
+    record: &BookieRecord,
     now: MonoTime,
 ) -> Result<Engine, OpenError> {
     let config = opening.config;
@@ -334,7 +333,7 @@ fn engine(
     let opened = Opened {
         whose: Whose {
             id: opening.directories.id.expect("just written"),
-            incarnation: opening.directories.incarnation,
+            incarnation: record.incarnation,
             entropy: opening.place.entropy,
         },
         make,
