@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bookie::{Answer, Ask, Config, Effect, Engine, Job, JobDone, OpenError, Opening, Place, Token, Worker};
+use bookie::{
+    Answer, Ask, Config, Effect, Engine, Job, JobDone, OpenError, Opening, Place, Token, Worker,
+};
 use host::disk::Disk as _;
 use host::disk::sim::{DirImage, Latency, SimDisk};
 use types::cluster::{BookieState, NodeRole};
@@ -143,7 +145,10 @@ impl Bookie {
 
     /// Both directories.
     pub(super) fn dirs(&self) -> [PathBuf; 2] {
-        [self.config.journal_dir.clone(), self.config.data_dir.clone()]
+        [
+            self.config.journal_dir.clone(),
+            self.config.data_dir.clone(),
+        ]
     }
 }
 
@@ -181,7 +186,10 @@ impl World {
                 };
                 self.trace(|| format!("bookie-{at} starts damage={damage:?}"));
                 if !damage.is_empty() && !self.observer.may_be_damaged(at) {
-                    self.violation("I19", format!("bookie-{at} finds damage that nobody did: {damage:?}"));
+                    self.violation(
+                        "I19",
+                        format!("bookie-{at} finds damage that nobody did: {damage:?}"),
+                    );
                 }
                 self.bookie_call(at, Call::Open(open));
             }
@@ -202,8 +210,11 @@ impl World {
                     bookie.disk.wipe(&dir);
                 }
             }
-            OpenError::NewerFormat { .. } | OpenError::Swapped { .. } | OpenError::Record { .. }
-            | OpenError::OtherBookie { .. } | OpenError::OtherCluster { .. }
+            OpenError::NewerFormat { .. }
+            | OpenError::Swapped { .. }
+            | OpenError::Record { .. }
+            | OpenError::OtherBookie { .. }
+            | OpenError::OtherCluster { .. }
                 if self.observer.may_be_damaged(at) =>
             {
                 let bookie = &self.bookies[at];
@@ -215,12 +226,15 @@ impl World {
         }
         self.bookie_dies(at);
         let wait = 200 * MS + self.rng.below(SECOND);
-        self.agenda.put(self.now + wait, Event::BookieStarts { bookie: at });
+        self.agenda
+            .put(self.now + wait, Event::BookieStarts { bookie: at });
     }
 
     fn bookie_call(&mut self, at: usize, call: Call) {
         let ask = match &call {
-            Call::Open(command) | Call::Register(command) => MetaAsk::Command(Box::new(command.clone())),
+            Call::Open(command) | Call::Register(command) => {
+                MetaAsk::Command(Box::new(command.clone()))
+            }
             Call::Beat => match self.bookies[at].session {
                 Some(session) => MetaAsk::Alive(session),
                 None => return,
@@ -366,7 +380,8 @@ impl World {
     /// The process dies, and starts again after `wait`.
     pub(super) fn bookie_crash(&mut self, at: usize, wait: Nanos) {
         self.bookie_dies(at);
-        self.agenda.put(self.now + wait, Event::BookieStarts { bookie: at });
+        self.agenda
+            .put(self.now + wait, Event::BookieStarts { bookie: at });
     }
 
     /// The process dies.
@@ -440,11 +455,14 @@ impl World {
         let Some(due) = engine.deadline() else {
             return;
         };
-        let due = (due.as_nanos() + bookie.began).saturating_sub(SECOND).max(self.now);
+        let due = (due.as_nanos() + bookie.began)
+            .saturating_sub(SECOND)
+            .max(self.now);
         if bookie.timer.is_none_or(|timer| timer > due) {
             bookie.timer = Some(due);
             let life = bookie.life;
-            self.agenda.put(due, Event::EngineTimer { bookie: at, life });
+            self.agenda
+                .put(due, Event::EngineTimer { bookie: at, life });
         }
     }
 
@@ -478,12 +496,18 @@ impl World {
                 self.bookie_call(at, Call::Report);
             }
             Effect::Alarm(bookie::engine::Alarm::Mismatch { ledger, entry }) => {
-                self.violation("I13", format!("bookie-{at}: second payload {ledger} {entry}"));
+                self.violation(
+                    "I13",
+                    format!("bookie-{at}: second payload {ledger} {entry}"),
+                );
             }
             Effect::Alarm(bookie::engine::Alarm::DamagedBlock { .. }) => {
                 self.marks.hit(Mark::DamagedBlock);
-                if !self.observer.may_be_damaged(at) && !self.observer.reads_fail() {
-                    self.violation("I22", format!("bookie-{at}: damaged block that nobody damaged"));
+                if !self.observer.may_be_damaged(at) {
+                    self.violation(
+                        "I22",
+                        format!("bookie-{at}: damaged block that nobody damaged"),
+                    );
                 }
             }
             Effect::Fatal(what) => {
@@ -506,7 +530,11 @@ impl World {
             return;
         };
         if bookie.is_full
-            && matches!(&answer, Answer::Read(ReadResult::Found { .. } | ReadResult::NeverHad) | Answer::ReadLac(LacResult::Lac(_)))
+            && matches!(
+                &answer,
+                Answer::Read(ReadResult::Found { .. } | ReadResult::NeverHad)
+                    | Answer::ReadLac(LacResult::Lac(_))
+            )
         {
             self.marks.hit(Mark::FenceWhileFull);
         }
@@ -614,7 +642,10 @@ impl World {
         if let (Some(error), Worker::Journal) = (failed, worker)
             && self.bookies[at].life == life
         {
-            self.violation("I21", format!("bookie-{at} goes on after a failed frame: {error}"));
+            self.violation(
+                "I21",
+                format!("bookie-{at} goes on after a failed frame: {error}"),
+            );
         }
         if self.bookies[at].life == life {
             self.next_job(at, worker);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use topic::{Ack, AckResult, Delivery, Nack, OffsetRange, OpenConsumer, StreamId};
+use topic::{Ack, AckResult, Delivery, Extend, Nack, OffsetRange, OpenConsumer, StreamId};
 use types::batch::records;
 use types::topic::SubscriptionMode;
 use types::{Generation, Offset, Problem, Reason};
@@ -52,6 +52,8 @@ struct Message {
 struct Held {
     messages: Vec<Message>,
     bytes: i64,
+    /// Whether its room was granted anew.
+    is_granted: bool,
 }
 
 const PATIENCE: Nanos = 5 * SECOND;
@@ -111,7 +113,8 @@ impl World {
     }
 
     fn consumer_later(&mut self, at: usize, wait: Nanos, timer: ConsumerTimer) {
-        self.agenda.put(self.now + wait, Event::Consumer { at, timer });
+        self.agenda
+            .put(self.now + wait, Event::Consumer { at, timer });
     }
 
     /// A consumer's timer.
@@ -148,7 +151,8 @@ impl World {
         let (sub, c) = self.session(at);
         let (sub, c) = (Name::from(sub), Name::from(c));
         let t = self.now;
-        self.history.note(&history::Event::Open(history::Session { t, sub, c }));
+        self.history
+            .note(&history::Event::Open(history::Session { t, sub, c }));
         let consumer = &mut self.consumers[at];
         consumer.is_open_noted = true;
         let hint = consumer.hint.take();
@@ -191,7 +195,8 @@ impl World {
         if std::mem::take(&mut consumer.is_open_noted) {
             let (sub, c) = (Name::from(sub), Name::from(c));
             let t = self.now;
-            self.history.note(&history::Event::Close(history::Session { t, sub, c }));
+            self.history
+                .note(&history::Event::Close(history::Session { t, sub, c }));
         }
         let is_held = problem.is_some_and(|problem| problem.reason == Reason::ExclusiveHeld);
         if is_held {
@@ -293,7 +298,12 @@ impl World {
         let number = consumer.next;
         consumer.next += 1;
         let bytes = i64::try_from(delivery.batch.len()).unwrap_or(0);
-        consumer.deliveries.insert(number, Held { messages, bytes });
+        let held = Held {
+            messages,
+            bytes,
+            is_granted: false,
+        };
+        consumer.deliveries.insert(number, held);
         let work = match self.rng.below(60) {
             // Those who are behind catch up at last.
             _ if self.is_healed => self.rng.below(MS),
@@ -312,28 +322,57 @@ impl World {
         let Some(held) = self.consumers[at].deliveries.remove(&delivery) else {
             return;
         };
-        let count = i64::try_from(held.messages.len()).unwrap_or(0);
-        let permits = Request::Permits {
-            stream: StreamId::new(stream),
-            messages: count,
-            bytes: held.bytes,
-        };
-        self.consumers[at].granted += count;
-        self.client_requests(stream, permits);
+        if !held.is_granted {
+            let count = i64::try_from(held.messages.len()).unwrap_or(0);
+            let permits = Request::Permits {
+                stream: StreamId::new(stream),
+                messages: count,
+                bytes: held.bytes,
+            };
+            self.consumers[at].granted += count;
+            self.client_requests(stream, permits);
+        }
         let is_exclusive = self.subs[self.consumers[at].sub].mode == SubscriptionMode::Exclusive;
-        let choice = if self.is_healed { 10 } else { self.rng.below(24) };
+        let choice = if self.is_healed {
+            10
+        } else {
+            self.rng.below(24)
+        };
         match choice {
             0 => self.consumer_nacks(at, stream, &held),
             1 => self.trace(|| format!("c{at} forgets {} messages", held.messages.len())),
             2..=5 if is_exclusive => self.consumer_acks(at, stream, held, true),
             6 if held.messages.len() > 1 => {
                 // Every second one; the others are forgotten.
-                let messages = held.messages.into_iter().step_by(2).collect();
-                let held = Held { messages, bytes: 0 };
+                let messages = held.messages.iter().step_by(2).cloned().collect();
+                let held = Held { messages, ..held };
                 self.consumer_acks(at, stream, held, false);
             }
+            7 => self.consumer_extends(at, stream, held),
             _ => self.consumer_acks(at, stream, held, false),
         }
+    }
+
+    /// It needs more time.
+    fn consumer_extends(&mut self, at: usize, stream: u64, held: Held) {
+        let consumer = &mut self.consumers[at];
+        let extend = Extend {
+            stream: StreamId::new(stream),
+            request_id: 0,
+            generation: consumer.generation,
+            ranges: ranges(&held.messages),
+            deadline: None,
+        };
+        let delivery = consumer.next;
+        consumer.next += 1;
+        let again = Held {
+            is_granted: true,
+            ..held
+        };
+        consumer.deliveries.insert(delivery, again);
+        self.client_requests(stream, Request::Extend(extend));
+        let wait = self.rng.below(SECOND);
+        self.consumer_later(at, wait, ConsumerTimer::Worked { stream, delivery });
     }
 
     fn consumer_acks(&mut self, at: usize, stream: u64, held: Held, is_cumulative: bool) {
@@ -411,10 +450,15 @@ impl World {
         let is_refused = |message: &Message| {
             result.problems.iter().any(|problem| {
                 let offset = Offset::new(message.offset);
-                problem.range.is_none_or(|range| range.start <= offset && offset < range.end)
+                problem
+                    .range
+                    .is_none_or(|range| range.start <= offset && offset < range.end)
             })
         };
-        let done: Vec<_> = messages.iter().filter(|message| !is_refused(message)).collect();
+        let done: Vec<_> = messages
+            .iter()
+            .filter(|message| !is_refused(message))
+            .collect();
         if !result.confirmed || done.is_empty() {
             return;
         }

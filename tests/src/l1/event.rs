@@ -61,6 +61,8 @@ pub(super) enum Event {
     ServerBroken { stream: u64 },
     /// A producer's timer.
     Producer { at: usize, timer: ProducerTimer },
+    /// A call of a client without a producer is due, or this one has taken too long.
+    Once { at: usize, stream: Option<u64> },
     /// A consumer's timer.
     Consumer { at: usize, timer: ConsumerTimer },
     /// A subscription is to be made, or made again.

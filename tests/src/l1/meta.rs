@@ -48,7 +48,9 @@ impl Meta {
 type Touched = (BTreeSet<Key>, Image);
 
 fn part(store: &MemStore, keys: &BTreeSet<Key>) -> Image {
-    let found = keys.iter().filter_map(|key| Some((key.clone(), store.image().get(key)?.clone())));
+    let found = keys
+        .iter()
+        .filter_map(|key| Some((key.clone(), store.image().get(key)?.clone())));
     found.collect()
 }
 
@@ -138,7 +140,9 @@ impl World {
         let (keys, before) = before;
         let after = part(&self.meta.store, &keys);
         let images = [&before, &after];
-        let found = self.observer.committed(images, &self.meta.store, command, &mut self.marks);
+        let found = self
+            .observer
+            .committed(images, &self.meta.store, command, &mut self.marks);
         self.violations(found);
         for event in events {
             for server in 0..self.servers.len() {
@@ -156,7 +160,8 @@ impl World {
         command: &Command,
         reply: Result<Reply, Problem>,
     ) {
-        if let (Command::OpenSession { lease, .. }, Ok(Reply::Session(session))) = (command, &reply) {
+        if let (Command::OpenSession { lease, .. }, Ok(Reply::Session(session))) = (command, &reply)
+        {
             let until = after(self.now, *lease);
             self.meta.leases.insert(session.id, (until, *lease));
         }
@@ -262,7 +267,12 @@ impl World {
     }
 
     /// The shard's record and its owner's session, as meta has them.
-    pub(super) fn shard_now(&self) -> Option<(types::chain::ShardView, Option<types::cluster::SessionRecord>)> {
+    pub(super) fn shard_now(
+        &self,
+    ) -> Option<(
+        types::chain::ShardView,
+        Option<types::cluster::SessionRecord>,
+    )> {
         match self.meta.store.query(&Query::Shard(self.shard)) {
             Ok(Answer::Shard(Some(view), owner)) => Some((view, owner)),
             _ => None,

@@ -22,6 +22,7 @@ mod meta;
 mod nemesis;
 mod net;
 mod observer;
+mod once;
 mod producers;
 mod run;
 mod servers;
@@ -29,6 +30,9 @@ mod streams;
 mod swarm;
 mod trace;
 mod world;
+
+#[cfg(test)]
+mod tests;
 
 use serving::shard::core as shard_core;
 

@@ -24,6 +24,8 @@ pub(super) enum Act {
     Calm(Vec<(Host, Host)>),
     /// A process stands still for so long.
     Pause(Host, Nanos),
+    /// A bookie's process dies.
+    Kill(usize),
     /// A bookie's machine loses power.
     Power(usize),
     /// A disk has room again, and is quick and sound.
@@ -43,7 +45,11 @@ impl World {
                 self.harm();
                 let gap = self.swarm.gap;
                 let is_rest = self.rng.one_in(4);
-                let rest = if is_rest { self.rng.below(5 * SECOND) } else { 0 };
+                let rest = if is_rest {
+                    self.rng.below(5 * SECOND)
+                } else {
+                    0
+                };
                 let wait = self.rng.below(2 * gap) + rest;
                 self.agenda.put(self.now + wait, Event::Nemesis(Act::Next));
             }
@@ -56,15 +62,21 @@ impl World {
             Act::Calm(links) => {
                 for (from, to) in links {
                     let cuts = self.net.link(from, to).cuts;
-                    *self.net.link(from, to) = Link { cuts, ..Link::quiet() };
+                    *self.net.link(from, to) = Link {
+                        cuts,
+                        ..Link::quiet()
+                    };
                 }
             }
             Act::Pause(host, time) if !self.is_healed => self.pause(host, time),
             Act::Pause(..) => {}
+            Act::Kill(at) if !self.is_healed => self.bookie_crash(at, 50 * MS),
+            Act::Kill(_) => {}
             Act::Power(at) if !self.is_healed => {
                 self.bookie_power(at);
                 let wait = self.rng.below(2 * SECOND);
-                self.agenda.put(self.now + wait, Event::BookieStarts { bookie: at });
+                self.agenda
+                    .put(self.now + wait, Event::BookieStarts { bookie: at });
             }
             Act::Power(_) => {}
             Act::DiskGood(at) => self.disk_good(at),
@@ -187,7 +199,10 @@ impl World {
         let links: Vec<_> = match self.rng.below(4) {
             // One machine from all others; what it says gets out or not.
             0 => hosts.iter().map(|other| (*other, one)).collect(),
-            1 => hosts.iter().flat_map(|other| [(*other, one), (one, *other)]).collect(),
+            1 => hosts
+                .iter()
+                .flat_map(|other| [(*other, one), (one, *other)])
+                .collect(),
             2 => {
                 let other = self.a_host();
                 vec![(one, other), (other, one)]
@@ -319,7 +334,14 @@ impl World {
 
     fn harm_disk_error(&mut self) {
         let at = self.a_bookie();
-        let kinds = [OpKind::Sync, OpKind::Sync, OpKind::Write, OpKind::SyncDir, OpKind::Name, OpKind::SetLen];
+        let kinds = [
+            OpKind::Sync,
+            OpKind::Sync,
+            OpKind::Write,
+            OpKind::SyncDir,
+            OpKind::Name,
+            OpKind::SetLen,
+        ];
         let kind = kinds[self.rng.index(kinds.len())];
         self.bookies[at].disk.fail_next(kind, Fault::Io);
     }
@@ -375,13 +397,20 @@ impl World {
                 let bookie = &mut self.bookies[at];
                 // A disk older than what meta knows of it: set back over a registration.
                 let (life, is_open) = (bookie.life, bookie.is_open());
-                if let Some((_, old_journal, old_data)) = bookie.copy.take_if(|copy| copy.0 < life && is_open) {
+                if let Some((_, old_journal, old_data)) =
+                    bookie.copy.take_if(|copy| copy.0 < life && is_open)
+                {
                     self.observer.damage(at);
                     self.bookie_crash(at, wait);
                     let disk = &self.bookies[at].disk;
                     disk.put_back(&journal, &old_journal);
                     disk.put_back(&data, &old_data);
                     self.trace(|| format!("bookie-{at} is set back"));
+                    if self.rng.one_in(2) {
+                        // It starts, and dies before meta has heard of it.
+                        let soon = wait + self.rng.below(MS / 2);
+                        self.later(soon, Act::Kill(at));
+                    }
                 }
             }
             4 | 5 => {
@@ -398,7 +427,7 @@ impl World {
                 self.trace(|| format!("bookie-{at} is wiped {which}"));
             }
             6 => {
-                self.observer.damage(at);
+                self.observer.blind(at);
                 let rates = FaultRates {
                     misdirect_per_million: 20_000,
                     ..FaultRates::default()
@@ -411,7 +440,7 @@ impl World {
     }
 
     fn flip(&mut self, at: usize) {
-        self.observer.damage(at);
+        self.observer.blind(at);
         let files = self.bookies[at].disk.files();
         if files.is_empty() {
             return;
@@ -423,7 +452,11 @@ impl World {
             return;
         }
         // What a file begins with is what is written most.
-        let most = if self.rng.one_in(2) { len } else { len.min(16 << 10) };
+        let most = if self.rng.one_in(2) {
+            len
+        } else {
+            len.min(16 << 10)
+        };
         let bit = self.rng.below(8 * u64::try_from(most).unwrap_or(1));
         // It may have gone meanwhile.
         let _ = disk.flip(file, bit);
@@ -487,14 +520,16 @@ impl World {
                 self.bookie_dies(at);
                 self.bookies[at].is_gone = true;
             }
-            self.agenda.put(self.now, Event::BookieStarts { bookie: at });
+            self.agenda
+                .put(self.now, Event::BookieStarts { bookie: at });
         }
         for at in 0..self.servers.len() {
             if Some(at) == server {
                 self.server_crash(at, 0);
                 self.servers[at].is_gone = true;
             }
-            self.agenda.put(self.now, Event::ServerStarts { server: at });
+            self.agenda
+                .put(self.now, Event::ServerStarts { server: at });
         }
         for producer in &mut self.producers {
             producer.made += 1;

@@ -110,7 +110,9 @@ impl Net {
         let rng = &self.rng;
         let time = |link: &Link| now + link.delay + rng.below(link.jitter + 1);
         let first = time(&link);
-        let second = rng.chance(link.repeats).then(|| time(&link) + rng.below(50 * MS));
+        let second = rng
+            .chance(link.repeats)
+            .then(|| time(&link) + rng.below(50 * MS));
         Fate::Comes(first, second)
     }
 

@@ -126,7 +126,8 @@ impl World {
     }
 
     fn producer_later(&mut self, at: usize, wait: Nanos, timer: ProducerTimer) {
-        self.agenda.put(self.now + wait, Event::Producer { at, timer });
+        self.agenda
+            .put(self.now + wait, Event::Producer { at, timer });
     }
 
     fn producer_connects(&mut self, at: usize) {
@@ -155,13 +156,21 @@ impl World {
         }
         let recuts = self.swarm.recuts;
         let producer = &mut self.producers[at];
-        let unknown: Vec<Batch> = producer.batches.iter().take(producer.in_flight).copied().collect();
+        let unknown: Vec<Batch> = producer
+            .batches
+            .iter()
+            .take(producer.in_flight)
+            .copied()
+            .collect();
         let refused = std::mem::take(&mut producer.refused);
         for batch in refused.into_iter().rev() {
             producer.batches.push_front(batch);
         }
         if recuts && producer.batches.len() > 1 {
-            producer.batched = producer.batches.front().map_or(producer.batched, |b| b.first);
+            producer.batched = producer
+                .batches
+                .front()
+                .map_or(producer.batched, |b| b.first);
             producer.batches.clear();
         }
         producer.in_flight = 0;
@@ -173,7 +182,8 @@ impl World {
         for n in unknown.into_iter().flat_map(Batch::numbers) {
             let t = self.now;
             let (w, p) = (Name::from(w.as_str()), Name::from(PARTITION));
-            self.history.note(&history::Event::Info(history::Outcome { t, w, p, n }));
+            self.history
+                .note(&history::Event::Info(history::Outcome { t, w, p, n }));
         }
         let hint = problem.and_then(|problem| self.pointed_at(problem));
         self.producers[at].hint = hint;
@@ -207,9 +217,14 @@ impl World {
         producer.is_ready = true;
         let known = ready.last_sequence.map_or(0, |last| last.get() + 1);
         producer.known = known;
-        if (known < producer.acked || known > producer.batched.max(producer.made)) && !self.swarm.is_beyond {
+        if (known < producer.acked || known > producer.batched.max(producer.made))
+            && !self.swarm.is_beyond
+        {
             let acked = producer.acked;
-            self.violation("I17", format!("w{at}: {acked} messages acked, the shard knows {known}"));
+            self.violation(
+                "I17",
+                format!("w{at}: {acked} messages acked, the shard knows {known}"),
+            );
         }
         self.producer_pumps(at);
     }
@@ -234,7 +249,11 @@ impl World {
                 Some(batch) => *batch,
                 None => {
                     let first = producer.batched;
-                    let end = if first < producer.known { producer.known } else { producer.made };
+                    let end = if first < producer.known {
+                        producer.known
+                    } else {
+                        producer.made
+                    };
                     let count = most.min(end - first);
                     if count == 0 {
                         return;
@@ -259,7 +278,10 @@ impl World {
                 ..MessageParts::default()
             };
             parts.append_to(&mut body);
-            let (w, p) = (Name::from(self.producers[at].name.as_str()), Name::from(PARTITION));
+            let (w, p) = (
+                Name::from(self.producers[at].name.as_str()),
+                Name::from(PARTITION),
+            );
             let sent = history::Sent {
                 t: self.now,
                 w,
@@ -281,7 +303,13 @@ impl World {
         self.client_requests(stream, Request::Publish(publish));
     }
 
-    fn producer_receipt(&mut self, at: usize, stream: u64, receipt: &Receipt, epoch: Option<Epoch>) {
+    fn producer_receipt(
+        &mut self,
+        at: usize,
+        stream: u64,
+        receipt: &Receipt,
+        epoch: Option<Epoch>,
+    ) {
         let producer = &mut self.producers[at];
         let batch = Batch {
             first: receipt.first_sequence.get(),
@@ -340,12 +368,17 @@ impl World {
             }
         };
         if let Some(position) = position {
-            let found = self.observer.acked(&self.meta.store, position.ledger, position.entry);
+            let found = self
+                .observer
+                .acked(&self.meta.store, position.ledger, position.entry);
             self.violations(found);
         }
         for (index, n) in batch.numbers().enumerate() {
             let index = u64::try_from(index).expect("batches are small");
-            let (w, p) = (Name::from(self.producers[at].name.as_str()), Name::from(PARTITION));
+            let (w, p) = (
+                Name::from(self.producers[at].name.as_str()),
+                Name::from(PARTITION),
+            );
             let stored = history::Stored {
                 t: self.now,
                 w,
@@ -362,8 +395,12 @@ impl World {
         self.marks.hit(Mark::BatchRefused);
         for n in batch.numbers() {
             let t = self.now;
-            let (w, p) = (Name::from(self.producers[at].name.as_str()), Name::from(PARTITION));
-            self.history.note(&history::Event::Fail(history::Outcome { t, w, p, n }));
+            let (w, p) = (
+                Name::from(self.producers[at].name.as_str()),
+                Name::from(PARTITION),
+            );
+            self.history
+                .note(&history::Event::Fail(history::Outcome { t, w, p, n }));
         }
     }
 }

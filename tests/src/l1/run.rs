@@ -75,7 +75,8 @@ pub fn run(swarm: Swarm, options: Options) -> Outcome {
     let World { history, marks, .. } = world;
     let report = history.judge();
     let is_cut = options.until.is_some();
-    let verdict = (violations.is_empty() && !is_cut && is_bad(&swarm, &report)).then(|| report.to_string());
+    let verdict =
+        (violations.is_empty() && !is_cut && is_bad(&swarm, &report)).then(|| report.to_string());
     let failure = (!violations.is_empty() || verdict.is_some()).then_some(Failure {
         event: events,
         violations,
@@ -100,7 +101,12 @@ fn is_bad(swarm: &Swarm, report: &Report) -> bool {
     let is_lie = |check: &Check| {
         !matches!(
             check,
-            Check::LostAcked | Check::LostVisible | Check::LostUnacked | Check::Undrained | Check::HungOp | Check::SlowRecovery
+            Check::LostAcked
+                | Check::LostVisible
+                | Check::LostUnacked
+                | Check::Undrained
+                | Check::HungOp
+                | Check::SlowRecovery
         )
     };
     report.violations.keys().any(is_lie)

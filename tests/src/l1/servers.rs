@@ -12,11 +12,15 @@ use types::topic::SubscriptionState;
 use types::{BookieId, CommandId, MonoTime, Problem, Reason, SessionId, SubscriptionId, WallTime};
 
 use super::agenda::{MS, Nanos, SECOND};
-use super::event::{Event, Frame, Message, MetaAnswer, MetaAsk, Opening, ReplyTo, Said, Timer, after};
+use super::event::{
+    Event, Frame, Message, MetaAnswer, MetaAsk, Opening, ReplyTo, Said, Timer, after,
+};
 use super::links::Link;
 use super::marks::Mark;
 use super::net::Host;
-use super::shard_core::{Ended, QueryId, Request, Shard, ShardEffect, ShardEvent, ShardSetup, Told};
+use super::shard_core::{
+    Ended, QueryId, Request, Shard, ShardEffect, ShardEvent, ShardSetup, Told,
+};
 use super::world::World;
 
 /// One serving node.
@@ -116,7 +120,11 @@ impl World {
             lease: self.swarm.lease,
             command,
         };
-        self.call(at, Call::Session(open.clone()), MetaAsk::Command(Box::new(open)));
+        self.call(
+            at,
+            Call::Session(open.clone()),
+            MetaAsk::Command(Box::new(open)),
+        );
     }
 
     /// The process dies; it starts again after `wait`.
@@ -128,7 +136,8 @@ impl World {
         server.session = None;
         server.waiting.clear();
         self.streams_of_server_break(at);
-        self.agenda.put(self.now + wait, Event::ServerStarts { server: at });
+        self.agenda
+            .put(self.now + wait, Event::ServerStarts { server: at });
     }
 
     pub(super) fn server_timer(&mut self, at: usize, wait: Nanos, timer: Timer) {
@@ -186,7 +195,11 @@ impl World {
         };
         match call {
             Call::Session(open) => {
-                self.call(at, Call::Session(open.clone()), MetaAsk::Command(Box::new(open)));
+                self.call(
+                    at,
+                    Call::Session(open.clone()),
+                    MetaAsk::Command(Box::new(open)),
+                );
             }
             Call::Change { shard, command } if self.serves(at, shard) => {
                 self.marks.hit(Mark::OutcomeUnknown);
@@ -208,7 +221,10 @@ impl World {
     }
 
     fn serves(&self, at: usize, key: u64) -> bool {
-        self.servers[at].shard.as_ref().is_some_and(|s| s.key == key)
+        self.servers[at]
+            .shard
+            .as_ref()
+            .is_some_and(|s| s.key == key)
     }
 
     /// Meta answered a serving node.
@@ -275,10 +291,11 @@ impl World {
 
     fn note_outcome(&mut self, command: CommandId, outcome: &ledger::Outcome) {
         if let ledger::Outcome::Conflict(view) = outcome {
-            self.marks.hit(match view.record.last_command == Some(command) {
-                true => Mark::UnknownSettled,
-                false => Mark::CommandConflict,
-            });
+            self.marks
+                .hit(match view.record.last_command == Some(command) {
+                    true => Mark::UnknownSettled,
+                    false => Mark::CommandConflict,
+                });
         }
     }
 
@@ -387,9 +404,10 @@ impl World {
         if self.servers[at].shard.is_some() {
             return;
         }
-        let others = self.servers.iter().any(|s| {
-            s.shard.is_some() && s.session == *owner && s.session != Some(session)
-        });
+        let others = self
+            .servers
+            .iter()
+            .any(|s| s.shard.is_some() && s.session == *owner && s.session != Some(session));
         if others {
             self.marks.hit(Mark::ClaimedFromLiving);
         }
@@ -455,7 +473,9 @@ impl World {
         let lacs = LogKind::BOTH.map(|log| owner.open_ledger(log).zip(owner.lac(log)));
         let epoch = serving.shard.epoch();
         for (ledger, lac) in lacs.into_iter().flatten() {
-            let found = self.observer.confirmed(&self.meta.store, ledger, lac, epoch);
+            let found = self
+                .observer
+                .confirmed(&self.meta.store, ledger, lac, epoch);
             self.violations(found);
         }
         for effect in effects {
@@ -471,7 +491,9 @@ impl World {
         let Some(due) = serving.shard.deadline() else {
             return;
         };
-        let due = (due.as_nanos() + server.began).saturating_sub(SECOND).max(self.now);
+        let due = (due.as_nanos() + server.began)
+            .saturating_sub(SECOND)
+            .max(self.now);
         if serving.timer.is_none_or(|timer| timer > due) {
             serving.timer = Some(due);
             let timer = Timer::Shard(serving.key);
@@ -505,7 +527,11 @@ impl World {
                 if let Some(bookie) = self.bookie_of(bookie) {
                     let reply = ReplyTo::Run { shard: key, tag };
                     let ask = Ask::ReadRun(run);
-                    let message = Message::Ask { server: at, reply, ask };
+                    let message = Message::Ask {
+                        server: at,
+                        reply,
+                        ask,
+                    };
                     self.send(Host::Server(at), Host::Bookie(bookie), message);
                 }
                 self.server_timer(at, RUN_TIMEOUT, Timer::Run(key, tag));
@@ -514,12 +540,26 @@ impl World {
                 self.claims(at);
                 let command = claim.command;
                 let ask = MetaAsk::Command(Box::new(Command::ClaimShard(claim)));
-                self.call(at, Call::Change { shard: key, command }, ask);
+                self.call(
+                    at,
+                    Call::Change {
+                        shard: key,
+                        command,
+                    },
+                    ask,
+                );
             }
             ShardEffect::Command(change) => {
                 let command = change.command;
                 let ask = MetaAsk::Command(Box::new(Command::ChangeShard(change)));
-                self.call(at, Call::Change { shard: key, command }, ask);
+                self.call(
+                    at,
+                    Call::Change {
+                        shard: key,
+                        command,
+                    },
+                    ask,
+                );
             }
             ShardEffect::Query { id, query } => {
                 self.call(at, Call::Query { shard: key, id }, MetaAsk::Query(query));
@@ -556,7 +596,10 @@ impl World {
                 bookie,
                 ledger,
                 entry,
-            } => self.violation("I13", format!("{bookie} holds another payload {ledger} {entry}")),
+            } => self.violation(
+                "I13",
+                format!("{bookie} holds another payload {ledger} {entry}"),
+            ),
             ShardEffect::Over(ended) => self.shard_over(at, &ended),
         }
     }
@@ -564,9 +607,16 @@ impl World {
     fn shard_opened(&mut self, at: usize, epoch: types::Epoch, notes: &topic::OpeningNotes) {
         self.trace(|| format!("serving-{at} serves epoch={epoch} {notes:?}"));
         if notes.cursors_missing > 0 && !self.swarm.is_beyond {
-            self.violation("I28", format!("epoch {epoch}: cursors are missing {notes:?}"));
+            self.violation(
+                "I28",
+                format!("epoch {epoch}: cursors are missing {notes:?}"),
+            );
         }
-        let serving = |s: &Server| s.shard.as_ref().is_some_and(|s| s.shard.owned().is_serving());
+        let serving = |s: &Server| {
+            s.shard
+                .as_ref()
+                .is_some_and(|s| s.shard.owned().is_serving())
+        };
         if self.servers.iter().filter(|s| serving(s)).count() > 1 {
             self.marks.hit(Mark::TwoOwners);
         }
@@ -612,7 +662,11 @@ impl World {
                     entry,
                 };
                 let ask = Ask::Read(read);
-                let message = Message::Ask { server: at, reply, ask };
+                let message = Message::Ask {
+                    server: at,
+                    reply,
+                    ask,
+                };
                 self.send(Host::Server(at), Host::Bookie(bookie), message);
                 true
             }
@@ -622,7 +676,11 @@ impl World {
                     ledger: read.ledger,
                 };
                 let ask = Ask::ReadLac(read);
-                let message = Message::Ask { server: at, reply, ask };
+                let message = Message::Ask {
+                    server: at,
+                    reply,
+                    ask,
+                };
                 self.send(Host::Server(at), Host::Bookie(bookie), message);
                 true
             }
@@ -638,20 +696,53 @@ impl World {
     }
 
     /// A bookie answered a serving node.
-    pub(super) fn bookie_said(&mut self, at: usize, from: usize, reply: ReplyTo, answer: bookie::Answer) {
+    pub(super) fn bookie_said(
+        &mut self,
+        at: usize,
+        from: usize,
+        reply: ReplyTo,
+        answer: bookie::Answer,
+    ) {
         let Some(bookie) = self.bookies[from].id else {
             return;
         };
         let (key, answer) = match (reply, answer) {
-            (ReplyTo::Add { shard, link, ledger, entry }, bookie::Answer::Add(result)) => {
+            (
+                ReplyTo::Add {
+                    shard,
+                    link,
+                    ledger,
+                    entry,
+                },
+                bookie::Answer::Add(result),
+            ) => {
                 if !self.servers[at].links[from].stands(link) {
                     return; // An answer on a stream that broke.
                 }
-                (shard, ledger::Answer::Added { ledger, entry, result })
+                (
+                    shard,
+                    ledger::Answer::Added {
+                        ledger,
+                        entry,
+                        result,
+                    },
+                )
             }
-            (ReplyTo::Read { shard, ledger, entry }, bookie::Answer::Read(result)) => {
-                (shard, ledger::Answer::Read { ledger, entry, result })
-            }
+            (
+                ReplyTo::Read {
+                    shard,
+                    ledger,
+                    entry,
+                },
+                bookie::Answer::Read(result),
+            ) => (
+                shard,
+                ledger::Answer::Read {
+                    ledger,
+                    entry,
+                    result,
+                },
+            ),
             (ReplyTo::Lac { shard, ledger }, bookie::Answer::ReadLac(result)) => {
                 (shard, ledger::Answer::Lac { ledger, result })
             }

@@ -32,6 +32,8 @@ pub(super) enum Who {
     Producer(usize),
     /// A consumer's.
     Consumer(usize),
+    /// A call's.
+    Once(usize),
     /// Somebody's who makes a subscription.
     Subscriber(usize),
 }
@@ -70,7 +72,12 @@ const SUBSCRIBE_AGAIN: Nanos = 3 * SECOND;
 
 impl World {
     /// A client opens a stream to a server; to the one it was pointed at, or to any.
-    pub(super) fn client_opens(&mut self, who: Who, hint: Option<usize>, make: impl FnOnce(StreamId) -> Opening) -> u64 {
+    pub(super) fn client_opens(
+        &mut self,
+        who: Who,
+        hint: Option<usize>,
+        make: impl FnOnce(StreamId) -> Opening,
+    ) -> u64 {
         let server = hint.unwrap_or_else(|| self.rng.index(self.servers.len()));
         let number = self.next_number();
         let stream = Stream {
@@ -120,7 +127,10 @@ impl World {
     }
 
     pub(super) fn server_says(&mut self, number: u64, said: Said) {
-        if let Said::Told { told: Told::Ended(problem), .. } = &said
+        if let Said::Told {
+            told: Told::Ended(problem),
+            ..
+        } = &said
             && problem.reason == types::Reason::ProducerFenced
         {
             self.marks.hit(Mark::ProducerFenced);
@@ -160,8 +170,10 @@ impl World {
         }
         let to_client = stream.to_client.max(now) + 1 + waits[0];
         let to_server = stream.to_server.max(now) + 1 + waits[1];
-        self.agenda.put(to_client, Event::ClientBroken { stream: number });
-        self.agenda.put(to_server, Event::ServerBroken { stream: number });
+        self.agenda
+            .put(to_client, Event::ClientBroken { stream: number });
+        self.agenda
+            .put(to_server, Event::ServerBroken { stream: number });
     }
 
     /// A client closes its stream: the server learns of it.
@@ -178,7 +190,10 @@ impl World {
 
     /// A serving node's process died: its streams break.
     pub(super) fn streams_of_server_break(&mut self, server: usize) {
-        let of_server = self.streams.iter().filter(|(_, s)| s.server == server && !s.is_broken);
+        let of_server = self
+            .streams
+            .iter()
+            .filter(|(_, s)| s.server == server && !s.is_broken);
         let numbers: Vec<u64> = of_server.map(|(number, _)| *number).collect();
         for number in numbers {
             self.stream_breaks(number, 400 * MS);
@@ -207,6 +222,7 @@ impl World {
         match who {
             Who::Producer(at) => self.producer_hears(at, number, said),
             Who::Consumer(at) => self.consumer_hears(at, number, said),
+            Who::Once(at) => self.once_hears(at, number, said),
             Who::Subscriber(at) => self.subscriber_hears(at, said),
         }
     }
@@ -219,6 +235,7 @@ impl World {
         match stream.who {
             Who::Producer(at) => self.producer_lost(at, number, None),
             Who::Consumer(at) => self.consumer_lost(at, number, None),
+            Who::Once(at) => self.once_lost(at, number),
             Who::Subscriber(_) => {}
         }
     }
@@ -227,14 +244,17 @@ impl World {
     pub(super) fn pointed_at(&self, told: &types::Problem) -> Option<usize> {
         let endpoint = told.metadata.get("owner_endpoint")?;
         let names = (0..self.servers.len()).map(|at| (at, format!("http://serving-{at}:1")));
-        names.into_iter().find(|(_, name)| name == endpoint).map(|(at, _)| at)
+        names
+            .into_iter()
+            .find(|(_, name)| name == endpoint)
+            .map(|(at, _)| at)
     }
 
     /// The subscription that a stream makes.
     pub(super) fn sub_of(&self, stream: u64) -> Option<usize> {
         match self.streams.get(&stream)?.who {
             Who::Subscriber(at) => Some(at),
-            Who::Producer(_) | Who::Consumer(_) => None,
+            Who::Producer(_) | Who::Consumer(_) | Who::Once(_) => None,
         }
     }
 
@@ -269,7 +289,8 @@ impl World {
                 sub.hint = hint;
                 let attempt = sub.attempt;
                 let wait = 50 * MS + self.rng.below(300 * MS);
-                self.agenda.put(self.now + wait, Event::Subscribe { at, attempt });
+                self.agenda
+                    .put(self.now + wait, Event::Subscribe { at, attempt });
             }
             Said::Told { .. } => {}
         }

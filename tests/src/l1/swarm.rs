@@ -132,10 +132,9 @@ impl Swarm {
         if !may_lose {
             harms.retain(|harm| *harm != Harm::DiskLoss);
         }
-        let damageable = harms
-            .contains(&Harm::DiskLoss)
-            .then(|| rng.index(bookies));
-        let gone_bookie = (may_lose && rng.one_in(3)).then(|| damageable.unwrap_or_else(|| rng.index(bookies)));
+        let damageable = harms.contains(&Harm::DiskLoss).then(|| rng.index(bookies));
+        let gone_bookie =
+            (may_lose && rng.one_in(3)).then(|| damageable.unwrap_or_else(|| rng.index(bookies)));
         let shard = shard_config(&rng);
         // Ledgers of few entries make long chains, which cost more than they show.
         let is_small = shard.ledger.ledger_entries_max <= 3;

@@ -28,7 +28,11 @@ impl Trace {
     pub(super) fn line(&mut self, ordinal: u64, now: Nanos, text: impl FnOnce() -> String) {
         if let Some(lines) = &mut self.lines {
             let text = text();
-            lines.push(format!("{ordinal:>7} {:>4}.{:09} {text}", now / 1_000_000_000, now % 1_000_000_000));
+            lines.push(format!(
+                "{ordinal:>7} {:>4}.{:09} {text}",
+                now / 1_000_000_000,
+                now % 1_000_000_000
+            ));
         }
     }
 
@@ -37,10 +41,20 @@ impl Trace {
         self.line(ordinal, now, || {
             let text = match event {
                 Event::Arrives { to, message } => format!("{to:?} <- {message:?}"),
-                Event::JobBegins { bookie, worker, job, .. } => {
+                Event::JobBegins {
+                    bookie,
+                    worker,
+                    job,
+                    ..
+                } => {
                     format!("bookie-{bookie} {worker:?} begins {}", job.name())
                 }
-                Event::JobEnds { bookie, worker, done, .. } => {
+                Event::JobEnds {
+                    bookie,
+                    worker,
+                    done,
+                    ..
+                } => {
                     format!("bookie-{bookie} {worker:?} ends {:?}", done.error())
                 }
                 Event::MetaCommits { plan, .. } => format!("commit {:?}", plan.command),

@@ -16,6 +16,7 @@ use super::meta::Meta;
 use super::nemesis::Act;
 use super::net::{Fate, Host, Net};
 use super::observer::{Found, Observer, Violation};
+use super::once::Once;
 use super::producers::Producer;
 use super::servers::Server;
 use super::streams::{Stream, Sub};
@@ -54,6 +55,7 @@ pub(super) struct World {
     pub(super) servers: Vec<Server>,
     pub(super) producers: Vec<Producer>,
     pub(super) consumers: Vec<Consumer>,
+    pub(super) once: Vec<Once>,
     pub(super) subs: Vec<Sub>,
     pub(super) streams: BTreeMap<u64, Stream>,
     pub(super) paused: BTreeMap<Host, Pause>,
@@ -93,6 +95,7 @@ impl World {
             servers: servers.collect(),
             producers: producers.collect(),
             consumers: Vec::new(),
+            once: (0..rng.index(3)).map(|_| Once::default()).collect(),
             subs: Vec::new(),
             streams: BTreeMap::new(),
             paused: BTreeMap::new(),
@@ -122,7 +125,8 @@ impl World {
             cluster: ClusterId::new(1),
             at,
         };
-        self.meta_execute(&bootstrap).expect("an empty store takes it");
+        self.meta_execute(&bootstrap)
+            .expect("an empty store takes it");
         let create = Command::CreateTopic {
             name: self.topic.clone(),
             quorum: self.swarm.quorum,
@@ -144,6 +148,9 @@ impl World {
             let timer = ProducerTimer::Load;
             self.agenda.put(200 * MS, Event::Producer { at, timer });
         }
+        for at in 0..self.once.len() {
+            self.agenda.put(300 * MS, Event::Once { at, stream: None });
+        }
         self.agenda.put(SECOND, Event::Nemesis(Act::Next));
         let end = SECOND + self.swarm.chaos;
         self.agenda.put(end, Event::Nemesis(Act::Heal));
@@ -163,10 +170,17 @@ impl World {
                 _ => StartPosition::Earliest,
             };
             let label = format!("s{at}");
-            let late = if at == 0 { 0 } else { self.rng.below(self.swarm.chaos) };
+            let late = if at == 0 {
+                0
+            } else {
+                self.rng.below(self.swarm.chaos)
+            };
             let due = 150 * MS + late;
             self.subs.push(Sub {
-                name: self.topic.subscription(&label).expect("a plain word is a name"),
+                name: self
+                    .topic
+                    .subscription(&label)
+                    .expect("a plain word is a name"),
                 label,
                 mode,
                 start,
@@ -186,14 +200,18 @@ impl World {
                 let number = self.consumers.len();
                 let window = 4 + i64::try_from(self.rng.below(60)).unwrap_or(0);
                 let confirms = !self.rng.one_in(3);
-                self.consumers.push(Consumer::new(number, at, confirms, window));
+                self.consumers
+                    .push(Consumer::new(number, at, confirms, window));
             }
         }
     }
 
     /// Lets everything happen, until all is done, something is wrong, or the event of this ordinal.
     pub(super) fn run(&mut self, until: Option<u64>) {
-        while !self.is_done && self.violations.is_empty() && until.is_none_or(|end| self.events < end) {
+        while !self.is_done
+            && self.violations.is_empty()
+            && until.is_none_or(|end| self.events < end)
+        {
             let Some((at, event)) = self.agenda.take() else {
                 return;
             };
@@ -217,12 +235,22 @@ impl World {
         self.trace.event(self.events, self.now, &event);
         match event {
             Event::Arrives { to, message } => self.arrives(to, *message),
-            Event::JobBegins { bookie, life, worker, job } => {
+            Event::JobBegins {
+                bookie,
+                life,
+                worker,
+                job,
+            } => {
                 if self.bookies[bookie].life == life {
                     self.run_job(bookie, worker, *job);
                 }
             }
-            Event::JobEnds { bookie, life, worker, done } => {
+            Event::JobEnds {
+                bookie,
+                life,
+                worker,
+                done,
+            } => {
                 if self.bookies[bookie].life == life {
                     self.job_done(bookie, worker, *done);
                 }
@@ -230,10 +258,18 @@ impl World {
             Event::EngineTimer { bookie, life } if self.bookies[bookie].life == life => {
                 self.engine_timed(bookie);
             }
-            Event::BookieTimer { bookie, life, timer } if self.bookies[bookie].life == life => {
+            Event::BookieTimer {
+                bookie,
+                life,
+                timer,
+            } if self.bookies[bookie].life == life => {
                 self.bookie_timed(bookie, timer);
             }
-            Event::ServerTimer { server, life, timer } if self.servers[server].life == life => {
+            Event::ServerTimer {
+                server,
+                life,
+                timer,
+            } if self.servers[server].life == life => {
                 self.server_timed(server, timer);
             }
             Event::EngineTimer { .. } | Event::BookieTimer { .. } | Event::ServerTimer { .. } => {}
@@ -245,6 +281,7 @@ impl World {
             Event::ClientBroken { stream } => self.client_broken(stream),
             Event::ServerBroken { stream } => self.server_broken(stream),
             Event::Producer { at, timer } => self.producer_timed(at, timer),
+            Event::Once { at, stream } => self.once_timed(at, stream),
             Event::Consumer { at, timer } => self.consumer_timed(at, timer),
             Event::Subscribe { at, attempt } => self.subscribe(at, attempt),
             Event::Resumes { host } => self.resumes(host),
@@ -259,7 +296,11 @@ impl World {
             Some(pause) if pause.until <= self.now || self.is_healed => {}
             _ => return,
         }
-        for event in self.paused.remove(&host).map_or(Vec::new(), |pause| pause.held) {
+        for event in self
+            .paused
+            .remove(&host)
+            .map_or(Vec::new(), |pause| pause.held)
+        {
             self.step(event);
         }
     }
@@ -275,14 +316,29 @@ impl World {
                     self.bookie_told(at, call, answer);
                 }
             }
-            (Host::Meta, Message::MetaAsk { from, life, call, ask }) => {
+            (
+                Host::Meta,
+                Message::MetaAsk {
+                    from,
+                    life,
+                    call,
+                    ask,
+                },
+            ) => {
                 self.meta_asked(from, life, call, ask);
             }
             (Host::Server(at), _) if !self.servers[at].is_up => {}
             (Host::Server(at), Message::HelloBack { bookie, link }) => {
                 self.hello_back(at, bookie, link);
             }
-            (Host::Server(at), Message::Says { bookie, reply, answer }) => {
+            (
+                Host::Server(at),
+                Message::Says {
+                    bookie,
+                    reply,
+                    answer,
+                },
+            ) => {
                 self.bookie_said(at, bookie, reply, answer);
             }
             (Host::Server(at), Message::MetaSays { life, call, answer }) => {
@@ -364,44 +420,75 @@ impl World {
 
     /// Whether every send has an outcome and every subscription got and acked everything.
     fn is_finished(&self) -> bool {
-        if !self.producers.iter().all(Producer::is_done) || self.subs.iter().any(|sub| sub.record.is_none()) {
+        if !self.producers.iter().all(Producer::is_done)
+            || !self.once.iter().all(Once::is_done)
+            || self.subs.iter().any(|sub| sub.record.is_none())
+        {
             return false;
         }
         let Some((view, _)) = self.shard_now() else {
             return false;
         };
-        let serving = self.servers.iter().filter_map(|server| server.shard.as_ref());
-        let owner = serving.into_iter().find(|s| s.shard.epoch() == Some(view.record.epoch));
+        let serving = self
+            .servers
+            .iter()
+            .filter_map(|server| server.shard.as_ref());
+        let owner = serving
+            .into_iter()
+            .find(|s| s.shard.epoch() == Some(view.record.epoch));
         let Some(stats) = owner.and_then(|owner| owner.shard.stats()) else {
             return false;
         };
         stats.subscriptions.len() == self.subs.len()
-            && stats.subscriptions.iter().all(|sub| sub.backlog == 0 && sub.cursor == stats.confirmed_end)
+            && stats
+                .subscriptions
+                .iter()
+                .all(|sub| sub.backlog == 0 && sub.cursor == stats.confirmed_end)
     }
 
     fn what_hangs(&self) -> String {
         use std::fmt::Write as _;
         let mut text = String::new();
         for producer in self.producers.iter().filter(|p| !p.is_done()) {
-            let _ = write!(text, "\n  {} acked={} of {} {producer:?}", producer.name, producer.acked, producer.made);
+            let _ = write!(
+                text,
+                "\n  {} acked={} of {} {producer:?}",
+                producer.name, producer.acked, producer.made
+            );
         }
         for sub in self.subs.iter().filter(|sub| sub.record.is_none()) {
             let _ = write!(text, "\n  {} not made", sub.label);
         }
         for (at, server) in self.servers.iter().enumerate() {
-            let status = server.shard.as_ref().map(|s| (s.shard.status(), s.shard.stats(), s.shard.deadline()));
-            let _ = write!(text, "\n  serving-{at} up={} certain={} {status:?}", server.is_up, self.now < server.certain_until);
+            let status = server
+                .shard
+                .as_ref()
+                .map(|s| (s.shard.status(), s.shard.stats(), s.shard.deadline()));
+            let _ = write!(
+                text,
+                "\n  serving-{at} up={} certain={} {status:?}",
+                server.is_up,
+                self.now < server.certain_until
+            );
         }
         for (at, bookie) in self.bookies.iter().enumerate() {
             let stats = match &bookie.process {
                 Process::Open(engine) => Some((engine.standing(), engine.stats())),
                 Process::Opening(_) | Process::Down => None,
             };
-            let _ = write!(text, "\n  bookie-{at} id={:?} {:?} {stats:?}", bookie.id, bookie.process);
+            let _ = write!(
+                text,
+                "\n  bookie-{at} id={:?} {:?} {stats:?}",
+                bookie.id, bookie.process
+            );
         }
         if let Some((view, owner)) = self.shard_now() {
             let owner = owner.map(|owner| (owner.name, owner.state));
-            let _ = write!(text, "\n  record epoch={} owner={owner:?} tails={:?}", view.record.epoch, view.tails);
+            let _ = write!(
+                text,
+                "\n  record epoch={} owner={owner:?} tails={:?}",
+                view.record.epoch, view.tails
+            );
         }
         text
     }
