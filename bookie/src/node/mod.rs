@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::Host;
-use host::net::Address;
+use host::net::{Address, Incoming};
 use meta_client::{MetaClient, MetaError, Session, SessionConfig};
 use proto::bookie_v1::bookie_server::BookieServer;
 use proto::transport::{INTERNAL_MESSAGE_MAX, Routes, ServerOptions, serve};
@@ -154,20 +154,8 @@ impl BookieNode {
             ),
         );
         let service = Service::new(&host, &config, meta.cluster(), &record, engine.clone());
-        let server = BookieServer::new(service)
-            .max_decoding_message_size(INTERNAL_MESSAGE_MAX)
-            .max_encoding_message_size(INTERNAL_MESSAGE_MAX);
         let closing = CancellationToken::new();
-        let shutdown = closing.clone().cancelled_owned();
-        host.tasks.spawn("serve", async move {
-            serve(
-                incoming,
-                Routes::new().add(server),
-                &ServerOptions::internal(),
-                shutdown,
-            )
-            .await
-        });
+        listen(&host, incoming, service, closing.clone());
         Ok(Self {
             host,
             record,
@@ -197,6 +185,18 @@ impl BookieNode {
             tracing::warn!(%error, "bookie stopped with tasks left");
         }
     }
+}
+
+/// Answers whoever connects, until it is told to close.
+fn listen(host: &Host, incoming: Incoming, service: Service, closing: CancellationToken) {
+    let server = BookieServer::new(service)
+        .max_decoding_message_size(INTERNAL_MESSAGE_MAX)
+        .max_encoding_message_size(INTERNAL_MESSAGE_MAX);
+    let routes = Routes::new().add(server);
+    host.tasks.spawn("serve", async move {
+        let closed = closing.cancelled_owned();
+        serve(incoming, routes, &ServerOptions::internal(), closed).await
+    });
 }
 
 /// Locks and reads the directories.
