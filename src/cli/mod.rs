@@ -107,11 +107,16 @@ mod tests {
         let mut waiting = vec![command];
         while let Some(command) = waiting.pop() {
             waiting.extend(command.get_subcommands().cloned());
-            for flag in command.get_arguments().filter_map(|it| Some((it.get_long()?, it))) {
+            for flag in command
+                .get_arguments()
+                .filter_map(|it| Some((it.get_long()?, it)))
+            {
                 let (long, flag) = flag;
                 if !["help", "version"].contains(&long) {
                     let expected = format!("LEDGERLINE_{}", long.to_uppercase().replace('-', "_"));
-                    let variable = flag.get_env().map(|name| name.to_string_lossy().into_owned());
+                    let variable = flag
+                        .get_env()
+                        .map(|name| name.to_string_lossy().into_owned());
                     let name = command.get_name();
                     assert_eq!(variable.as_deref(), Some(&*expected), "{name} --{long}");
                 }
