@@ -196,7 +196,7 @@ impl World {
     }
 
     fn session_state(&self, id: SessionId) -> Option<SessionState> {
-        let key = catalog::Key::Session(id);
+        let key = Key::Session(id);
         match self.meta.store.image().get(&key).map(|v| &v.record) {
             Some(catalog::Record::Session(session)) => Some(session.state),
             _ => None,

@@ -26,6 +26,7 @@ mod once;
 mod producers;
 mod run;
 mod servers;
+mod serving;
 mod streams;
 mod swarm;
 mod trace;
@@ -34,7 +35,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-use serving::shard::core as shard_core;
+use ::serving::shard::core as shard_core;
 
 pub use marks::{Mark, Marks};
 pub use observer::Violation;

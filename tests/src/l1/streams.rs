@@ -46,8 +46,6 @@ pub(super) struct Sub {
     pub(super) mode: SubscriptionMode,
     pub(super) start: StartPosition,
     pub(super) ack_deadline: std::time::Duration,
-    /// When it is to be made.
-    pub(super) due: Nanos,
     /// When it was first tried.
     pub(super) tried: Option<Nanos>,
     pub(super) record: Option<SubscriptionRecord>,

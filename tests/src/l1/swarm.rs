@@ -109,6 +109,10 @@ pub struct Swarm {
 
 impl Swarm {
     /// Draws it.
+    ///
+    /// # Panics
+    ///
+    /// Never: the quorums it chooses from are valid.
     pub fn new(seed: u64) -> Self {
         let rng = Rng::seeded(seed);
         let rng = rng.fork("swarm");

@@ -185,7 +185,6 @@ impl World {
                 mode,
                 start,
                 ack_deadline: std::time::Duration::from_millis(300 + self.rng.below(2_500)),
-                due,
                 tried: None,
                 record: None,
                 attempt: 0,
