@@ -60,7 +60,7 @@ pub(crate) struct Consume {
     #[arg(long, env = "LEDGERLINE_IDLE", value_parser = values::duration, value_name = "TIME")]
     idle: Option<Duration>,
 
-    /// Do not ack: the messages come again.
+    /// Do not ack: the messages come again. The server holds back what is beyond its limit of unacked messages.
     #[arg(long, env = "LEDGERLINE_NO_ACK")]
     no_ack: bool,
 

@@ -137,7 +137,6 @@ pub(super) async fn consume(scene: Scene, read: Read, report: &mut Report) -> an
         );
     }
     report.set("consumers", json!(read.consumers));
-    report.set("acks", json!(read.ack));
     let mode = if read.consumers == 1 {
         SubscriptionMode::Exclusive
     } else {
@@ -154,10 +153,7 @@ pub(super) async fn consume(scene: Scene, read: Read, report: &mut Report) -> an
     let (sizes, mut told) = mpsc::channel::<(u64, u64)>(1024);
     for consumer in consumers {
         let sizes = sizes.clone();
-        scene
-            .host
-            .tasks
-            .spawn("consumer", drain(consumer, sizes, read.ack));
+        scene.host.tasks.spawn("consumer", drain(consumer, sizes));
     }
     drop(sizes);
     let (mut messages, mut bytes) = (0, 0);
@@ -176,17 +172,16 @@ pub(super) async fn consume(scene: Scene, read: Read, report: &mut Report) -> an
     Ok(())
 }
 
-/// Reads on and on, and tells how much came.
-async fn drain(mut consumer: Consumer, sizes: mpsc::Sender<(u64, u64)>, ack: bool) {
+/// Reads and acks on and on, and tells how much came.
+async fn drain(mut consumer: Consumer, sizes: mpsc::Sender<(u64, u64)>) {
     while let Ok(first) = consumer.recv().await {
         let (mut messages, mut bytes) = (0, 0);
         let mut next = Some(first);
         while let Some(message) = next {
             messages += 1;
             bytes += message.payload().len() as u64;
-            if ack {
-                consumer.ack(&message);
-            }
+            // Without acks the server would stop at its limit of unacked messages.
+            consumer.ack(&message);
             next = if messages < 256 {
                 consumer.try_recv().ok().flatten()
             } else {

@@ -41,7 +41,7 @@ pub(crate) struct Bench {
 enum Command {
     /// Publish, and measure from the send to the ack.
     Produce(Load),
-    /// Read a topic from its start as fast as it comes; publish it first with `bench produce`.
+    /// Read and ack a topic from its start as fast as it comes; publish it first with `bench produce`.
     Consume(Read),
     /// Publish and consume, and measure from the send to the receipt by the consumer.
     E2e(Load),
@@ -120,10 +120,6 @@ struct Read {
     /// How many messages [default: all there are].
     #[arg(long, env = "LEDGERLINE_COUNT", value_name = "N")]
     count: Option<u64>,
-
-    /// Ack each message.
-    #[arg(long, env = "LEDGERLINE_ACK")]
-    ack: bool,
 
     /// Consumers that share the messages.
     #[arg(long, env = "LEDGERLINE_CONSUMERS", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
