@@ -142,6 +142,7 @@ impl BookieNode {
             frames = report.frames, records = report.records, cut_tail = report.cut_tail,
             address = %local, "bookie open"
         );
+        tell_start(&meta, &session, record.id, engine.mark()).await?;
         let (engine, reports) = EngineHandle::start(&host, engine);
         host.tasks.spawn(
             "report",
@@ -212,6 +213,23 @@ async fn survey(host: &Host, config: &NodeConfig, meta: &MetaClient) -> Result<O
         .run(move || Opening::start(engine, disk, place))
         .await;
     Ok(opening.map_err(|_| NodeError::Stopped)??)
+}
+
+/// Tells meta the mark of this start, before anything is answered: a disk that is set back to before it falls short of
+/// the mark from now on, however often it is started again.
+async fn tell_start(
+    meta: &MetaClient,
+    session: &Session,
+    id: BookieId,
+    mark: u64,
+) -> Result<(), MetaError> {
+    let report = Command::ReportBookie {
+        id,
+        session: session.id(),
+        mark,
+        state: BookieState::ReadWrite,
+    };
+    meta.execute(report).await.map(drop)
 }
 
 /// Tells meta how the bookie stands and how far its journal is, the newest word only, beginning with how it stands at

@@ -76,13 +76,13 @@ pub(super) fn finish(
     let report = OpenReport {
         id: record.id,
         born: record.born,
-        incarnation: record.incarnation,
+        incarnation: opening.directories.incarnation,
         frames: opening.journal.frames,
         records: opening.journal.records,
         cut_tail: opening.journal.torn,
         damage: opening.damage.clone(),
     };
-    let engine = engine(opening, (make, acceptor, ready), record, now)?;
+    let engine = engine(opening, make, acceptor, ready, now)?;
     Ok((engine, report))
 }
 
@@ -266,7 +266,7 @@ fn persist(
         set: opening.directories.set,
         id: record.id,
         born: record.born,
-        incarnation: record.incarnation,
+        incarnation: opening.directories.incarnation,
         mark: opening.mark,
         last_frame: start,
         next_file: opening.next_file,
@@ -313,8 +313,9 @@ fn sweep(opening: &Opening, is_new: bool) -> Result<(), OpenError> {
 
 fn engine(
     opening: Opening,
-    (make, acceptor, ready): (Make, Acceptor, Ready),
-    record: &BookieRecord,
+    make: Make,
+    acceptor: Acceptor,
+    ready: Ready,
     now: MonoTime,
 ) -> Result<Engine, OpenError> {
     let config = opening.config;
@@ -333,7 +334,7 @@ fn engine(
     let opened = Opened {
         whose: Whose {
             id: opening.directories.id.expect("just written"),
-            incarnation: record.incarnation,
+            incarnation: opening.directories.incarnation,
             entropy: opening.place.entropy,
         },
         make,

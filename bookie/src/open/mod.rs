@@ -49,8 +49,6 @@ pub struct Opening {
     /// The number, from wherever it could be read.
     id: Option<BookieId>,
     born: Option<Revision>,
-    /// The incarnation of the last registration that this disk finished, by its MANIFEST.
-    registered: Option<Incarnation>,
     /// The facts of the MANIFEST and of the journal's records.
     acceptor: Acceptor,
     table: Memtable,
@@ -242,7 +240,6 @@ impl Opening {
         Ok(Self {
             id: known.map(|manifest| manifest.id).or(directories.id),
             born: known.map(|manifest| manifest.born).max(directories.born),
-            registered: known.map(|manifest| manifest.incarnation),
             acceptor: replay.acceptor,
             table: replay.table,
             files: stored.files,
@@ -261,21 +258,13 @@ impl Opening {
     }
 
     /// What was found, to tell meta.
-    ///
-    /// The incarnation follows the last registration that this disk finished, however often it was started since: a
-    /// disk that was set back to before a later one falls short of meta's record, and starting it again and again does
-    /// not make up for that. A start that was registered and died before it was finished looks the same, and the bookie
-    /// is born again for nothing: that is safe.
     pub fn claim(&self, address: String) -> BookieClaim {
         BookieClaim {
             name: self.place.name.clone(),
             address,
             id: self.id,
             born: self.born,
-            incarnation: match self.registered {
-                Some(registered) => registered.next(),
-                None => self.directories.incarnation,
-            },
+            incarnation: self.directories.incarnation,
             mark: self.journal.last_sequence(),
             damaged: !self.damage.is_empty(),
         }

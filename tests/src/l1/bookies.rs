@@ -40,6 +40,8 @@ pub(super) struct Bookie {
     timer: Option<Nanos>,
     calls: BTreeMap<u64, Call>,
     standing: BookieState,
+    /// Whether meta knows the mark of this start: nothing is answered before.
+    is_admitted: bool,
     /// Adds are refused for want of room.
     pub(super) is_full: bool,
     /// The next disk job ends with the process.
@@ -83,6 +85,7 @@ enum Call {
     Open(Command),
     Register(Command),
     Beat,
+    Admit,
     Report,
 }
 
@@ -123,6 +126,7 @@ impl Bookie {
             timer: None,
             calls: BTreeMap::new(),
             standing: BookieState::ReadWrite,
+            is_admitted: false,
             is_full: false,
             dies_in_job: false,
             copy: None,
@@ -132,7 +136,7 @@ impl Bookie {
     }
 
     pub(super) const fn is_open(&self) -> bool {
-        matches!(self.process, Process::Open(_))
+        matches!(self.process, Process::Open(_)) && self.is_admitted
     }
 
     pub(super) const fn is_down(&self) -> bool {
@@ -166,6 +170,7 @@ impl World {
         bookie.session = None;
         bookie.standing = BookieState::ReadWrite;
         bookie.is_full = false;
+        bookie.is_admitted = false;
         let place = Place {
             cluster: ClusterId::new(1),
             name: bookie.name.clone(),
@@ -239,14 +244,14 @@ impl World {
                 Some(session) => MetaAsk::Alive(session),
                 None => return,
             },
-            Call::Report => match self.bookie_report(at) {
+            Call::Admit | Call::Report => match self.bookie_report(at) {
                 Some(command) => MetaAsk::Command(Box::new(command)),
                 None => return,
             },
         };
         let number = self.next_number();
         let life = self.bookies[at].life;
-        let is_needed = matches!(call, Call::Open(_) | Call::Register(_));
+        let is_needed = matches!(call, Call::Open(_) | Call::Register(_) | Call::Admit);
         self.bookies[at].calls.insert(number, call);
         let message = Message::MetaAsk {
             from: Host::Bookie(at),
@@ -325,7 +330,11 @@ impl World {
             (Call::Register(command), MetaAnswer::Command(Ok(Reply::Bookie(record)))) => {
                 self.bookie_registered(at, &command, &record);
             }
-            (Call::Open(_) | Call::Register(_), MetaAnswer::Command(Err(problem))) => {
+            (Call::Admit, MetaAnswer::Command(Ok(_))) => self.bookies[at].is_admitted = true,
+            (
+                Call::Open(_) | Call::Register(_) | Call::Admit,
+                MetaAnswer::Command(Err(problem)),
+            ) => {
                 if problem.reason == Reason::ExclusiveHeld {
                     self.marks.hit(Mark::HolderAlive);
                 }
@@ -371,6 +380,7 @@ impl World {
                 self.trace(|| format!("bookie-{at} open {report:?}"));
                 let found = self.observer.bookie_opened(at, record);
                 self.violations(found);
+                self.bookie_call(at, Call::Admit);
                 self.engine(at, bookie::Event::Deadline);
             }
             Err(error) => self.bookie_unopened(at, &error),
