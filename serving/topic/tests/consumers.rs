@@ -723,3 +723,24 @@ fn a_snapshot_begins_every_state_ledger() {
     let acked = world.topic.acked(id).unwrap();
     assert_eq!((acked.mark().get(), acked.above().count()), (1, 9));
 }
+
+/// Else a cumulative ack of what came first would ack the older messages unseen.
+#[test]
+fn exclusive_consumer_begins_with_the_oldest_message_whatever_was_being_read() {
+    let (mut world, id) = world(Exclusive, 4);
+    let first = world.consume(id, (2, 1_000_000));
+    world.settle();
+    assert_eq!(texts(&world.delivered_to(first)), ["0", "1"]);
+    // A read from message 2 is under way when the consumer breaks, and 0 and 1 come back.
+    let (messages, bytes) = (2, 0);
+    world.send(Event::Permits {
+        stream: first,
+        messages,
+        bytes,
+    });
+    world.send(Event::CloseStream { stream: first });
+    let second = world.consume(id, LOTS);
+    world.settle();
+    let delivered = world.delivered_to(second);
+    assert_eq!(texts(&delivered), ["0", "1", "2", "3"]);
+}

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use types::topic::SubscriptionMode;
 use types::{MonoTime, Offset, WallTime};
 
 use super::{Lease, Subscription};
@@ -117,8 +118,8 @@ impl Subscription {
             self.read_failed_at(scene);
             return;
         }
-        if scene.is_held {
-            return;
+        if scene.is_held || self.is_overtaken(scene, request.from) {
+            return; // Asked again, from where it is wanted then.
         }
         let mut next = entries[0].header.first_offset;
         for entry in entries {
@@ -134,6 +135,13 @@ impl Subscription {
                 return;
             }
         }
+    }
+
+    /// Whether messages below what was read came back while it was read, as those of a consumer that is gone do. One
+    /// consumer gets them in order, so the lower ones go first: a cumulative ack of the higher ones would ack them unseen.
+    fn is_overtaken(&self, scene: Scene<'_>, from: Offset) -> bool {
+        let below = OffsetRange::new(Offset::new(0), from.min(scene.confirmed_end));
+        self.mode == SubscriptionMode::Exclusive && self.next_wanted(below).is_some()
     }
 
     /// A read failed: it is asked again after a while.
