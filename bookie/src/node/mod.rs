@@ -32,6 +32,10 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait before meta is told again what it did not take.
 const REPORT_AGAIN: Duration = Duration::from_secs(1);
 
+/// How often meta is told how the bookie stands when nothing changes: a report whose answer never came may be carried
+/// out after a newer one.
+const REPORT_EVERY: Duration = Duration::from_secs(30);
+
 /// How many leases a bookie whose disk is new under a known name waits for the older process to be gone.
 const TAKEOVER_LEASES: u32 = 3;
 
@@ -243,7 +247,14 @@ async fn report_changes(
     mut reports: tokio::sync::watch::Receiver<Report>,
 ) {
     reports.mark_changed();
-    while reports.changed().await.is_ok() {
+    loop {
+        tokio::select! {
+            biased;
+            changed = reports.changed() => if changed.is_err() {
+                return; // The engine's task has ended.
+            },
+            () = host.clock.sleep(REPORT_EVERY) => {}
+        }
         let Report { mark, standing } = *reports.borrow_and_update();
         let state = match standing {
             Standing::ReadWrite => BookieState::ReadWrite,

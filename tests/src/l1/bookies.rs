@@ -91,6 +91,8 @@ enum Call {
 
 /// How long a call may take before it is made again.
 const CALL_TIMEOUT: Nanos = 700 * MS;
+/// How often meta is told how a bookie stands when nothing changes: a report may be lost, or overtaken by an older one.
+const REPORT_EVERY: Nanos = 3 * SECOND;
 
 impl Bookie {
     pub(super) fn new(at: usize, swarm: &super::swarm::Swarm, seed: u64) -> Self {
@@ -251,8 +253,16 @@ impl World {
         };
         let number = self.next_number();
         let life = self.bookies[at].life;
-        let is_needed = matches!(call, Call::Open(_) | Call::Register(_) | Call::Admit);
-        self.bookies[at].calls.insert(number, call);
+        let again = match call {
+            Call::Open(_) | Call::Register(_) | Call::Admit => Some(CALL_TIMEOUT),
+            Call::Report => Some(REPORT_EVERY),
+            Call::Beat => None,
+        };
+        let calls = &mut self.bookies[at].calls;
+        if matches!(call, Call::Report) {
+            calls.retain(|_, older| !matches!(older, Call::Report));
+        }
+        calls.insert(number, call);
         let message = Message::MetaAsk {
             from: Host::Bookie(at),
             life,
@@ -260,9 +270,8 @@ impl World {
             ask,
         };
         self.send(Host::Bookie(at), Host::Meta, message);
-        if is_needed {
-            let timer = Timer::Call(number);
-            self.bookie_timer(at, CALL_TIMEOUT, timer);
+        if let Some(wait) = again {
+            self.bookie_timer(at, wait, Timer::Call(number));
         }
     }
 
@@ -308,7 +317,11 @@ impl World {
 
     /// Meta answered a bookie.
     pub(super) fn bookie_told(&mut self, at: usize, number: u64, answer: MetaAnswer) {
-        let Some(call) = self.bookies[at].calls.remove(&number) else {
+        let calls = &mut self.bookies[at].calls;
+        if matches!(calls.get(&number), Some(Call::Report)) {
+            return; // It is told again all the same.
+        }
+        let Some(call) = calls.remove(&number) else {
             return;
         };
         match (call, answer) {

@@ -58,7 +58,7 @@ pub(super) enum Event {
     /// A connection of a client broke: its client learns of it.
     ClientBroken { stream: u64 },
     /// The same, on the server's side.
-    ServerBroken { stream: u64 },
+    ServerBroken { server: usize, stream: u64 },
     /// A producer's timer.
     Producer { at: usize, timer: ProducerTimer },
     /// A call of a client without a producer is due, or this one has taken too long.

@@ -408,7 +408,13 @@ impl World {
             return;
         };
         let (at, life, shard) = (state.server, state.server_life, state.shard);
-        if self.servers[at].life == life && shard.is_some_and(|key| self.serves(at, key)) {
+        if self.servers[at].life != life {
+            return;
+        }
+        self.servers[at]
+            .waiting
+            .retain(|(waits, _)| *waits != stream);
+        if shard.is_some_and(|key| self.serves(at, key)) {
             let request = Request::CloseStream(StreamId::new(stream));
             self.shard_event(at, ShardEvent::Request(request));
         }

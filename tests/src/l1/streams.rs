@@ -170,8 +170,12 @@ impl World {
         let to_server = stream.to_server.max(now) + 1 + waits[1];
         self.agenda
             .put(to_client, Event::ClientBroken { stream: number });
-        self.agenda
-            .put(to_server, Event::ServerBroken { stream: number });
+        let server = stream.server;
+        let broken = Event::ServerBroken {
+            server,
+            stream: number,
+        };
+        self.agenda.put(to_server, broken);
     }
 
     /// A client closes its stream: the server learns of it.
@@ -182,7 +186,12 @@ impl World {
             && !std::mem::replace(&mut stream.is_broken, true)
         {
             let at = stream.to_server.max(now) + 1 + wait;
-            self.agenda.put(at, Event::ServerBroken { stream: number });
+            let server = stream.server;
+            let broken = Event::ServerBroken {
+                server,
+                stream: number,
+            };
+            self.agenda.put(at, broken);
         }
     }
 

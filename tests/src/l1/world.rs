@@ -278,7 +278,7 @@ impl World {
             Event::MetaStarts { life } => self.meta_start(life),
             Event::MetaCommits { life, plan } => self.meta_commits(life, *plan),
             Event::ClientBroken { stream } => self.client_broken(stream),
-            Event::ServerBroken { stream } => self.server_broken(stream),
+            Event::ServerBroken { stream, .. } => self.server_broken(stream),
             Event::Producer { at, timer } => self.producer_timed(at, timer),
             Event::Once { at, stream } => self.once_timed(at, stream),
             Event::Consumer { at, timer } => self.consumer_timed(at, timer),
@@ -501,7 +501,9 @@ fn host_of(event: &Event) -> Option<Host> {
         | Event::JobEnds { bookie, .. }
         | Event::EngineTimer { bookie, .. }
         | Event::BookieTimer { bookie, .. } => Some(Host::Bookie(*bookie)),
-        Event::ServerTimer { server, .. } => Some(Host::Server(*server)),
+        Event::ServerTimer { server, .. } | Event::ServerBroken { server, .. } => {
+            Some(Host::Server(*server))
+        }
         Event::MetaLeases | Event::MetaCommits { .. } => Some(Host::Meta),
         _ => None,
     }
