@@ -37,6 +37,17 @@ pub struct MetaConfig {
     pub listen: Address,
     /// The embedded store.
     pub store: EmbeddedConfig,
+    /// Where the nodes of the cluster run.
+    pub nodes: Nodes,
+}
+
+/// Where the nodes of a cluster run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nodes {
+    /// In processes of their own: they may be alive while meta is not, and sure of what they hold.
+    Anywhere,
+    /// Only in meta's own process, as in `standalone`: when meta starts, all that were there before are gone.
+    InThisProcess,
 }
 
 /// Why meta did not start.
@@ -73,7 +84,7 @@ impl Meta {
     /// [`StartError`] says what is wrong and what to do.
     pub async fn start(host: &Host, config: MetaConfig) -> Result<Self, StartError> {
         let store = Embedded::start(host, config.store).await?;
-        Self::serve(host, Arc::new(store), config.listen).await
+        Self::serve(host, Arc::new(store), config.listen, config.nodes).await
     }
 
     /// Serves on a store that is open.
@@ -85,6 +96,7 @@ impl Meta {
         host: &Host,
         store: Arc<dyn Store>,
         listen: Address,
+        nodes: Nodes,
     ) -> Result<Self, StartError> {
         // First, so that an address in use is told before anything else happens.
         let incoming = host.net.listen(&listen).await;
@@ -107,7 +119,12 @@ impl Meta {
         let seen = *store.revision().borrow();
         let stop = host.tasks.token();
         let clock = host.clock.clone();
-        let keeper = LeaseKeeper::start(Arc::clone(&store), Arc::clone(&numbering), clock.clone());
+        let keeper = LeaseKeeper::start(
+            Arc::clone(&store),
+            Arc::clone(&numbering),
+            clock.clone(),
+            nodes == Nodes::InThisProcess,
+        );
         let keeper = keeper.await.map_err(StartError::Records)?;
         let leases = LeaseTask::new(keeper.clone(), seen, stop.clone());
         host.tasks.spawn("meta-leases", leases.run());

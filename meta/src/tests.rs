@@ -34,8 +34,12 @@ impl Node {
     }
 
     async fn on(store: Arc<Reference>) -> Self {
+        Self::of(store, Nodes::Anywhere).await
+    }
+
+    async fn of(store: Arc<Reference>, nodes: Nodes) -> Self {
         let host = Host::simulated("meta", 1);
-        let meta = Meta::serve(&host, store, Address::new("pipe:meta"))
+        let meta = Meta::serve(&host, store, Address::new("pipe:meta"), nodes)
             .await
             .unwrap();
         let stub = Stub::new(channel(&host.net, meta.address()));
@@ -281,6 +285,40 @@ async fn sign_of_life_revives_an_expired_session_and_not_an_ended_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn replaced_owners_shard_is_claimed_once_its_lease_ran_out_though_meta_started_meanwhile() {
+    let store = Arc::new(Reference::new());
+    let node = Node::on(Arc::clone(&store)).await;
+    node.execute(create("x")).await.unwrap();
+    let first = node.open("s1").await.id;
+    node.claim(first).await.unwrap();
+    let second = node.open("s1").await.id;
+    assert_eq!(node.keep_alive(first).await, Ok(SessionState::Replaced));
+    let alive = node.claim(second).await.unwrap_err();
+    assert_eq!(alive.reason, Reason::OwnerAlive);
+    node.host.tasks.stop(Duration::from_secs(5)).await.unwrap();
+    let node = Node::on(store).await;
+    let alive = node.claim(second).await.unwrap_err();
+    assert_eq!(alive.reason, Reason::OwnerAlive);
+    node.host.clock.sleep(LEASE * 2).await;
+    assert_eq!(node.keep_alive(first).await, Ok(SessionState::Ended));
+    assert_eq!(node.claim(second).await.unwrap().record.epoch.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_of_metas_own_process_are_gone_when_it_starts() {
+    let store = Arc::new(Reference::new());
+    let node = Node::on(Arc::clone(&store)).await;
+    node.execute(create("x")).await.unwrap();
+    let first = node.open("s1").await.id;
+    node.claim(first).await.unwrap();
+    node.host.tasks.stop(Duration::from_secs(5)).await.unwrap();
+    let node = Node::of(store, Nodes::InThisProcess).await;
+    assert_eq!(node.keep_alive(first).await, Ok(SessionState::Ended));
+    let second = node.open("s2").await.id;
+    assert_eq!(node.claim(second).await.unwrap().record.epoch.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dead_owners_shard_is_claimed_once_its_lease_ran_out() {
     let node = Node::new().await;
     node.execute(create("x")).await.unwrap();
@@ -367,7 +405,7 @@ async fn address_in_use_is_told() {
     let node = Node::new().await;
     let host = Host::simulated("other", 2).with_net(Arc::clone(&node.host.net));
     let store = Arc::new(Reference::new());
-    let again = Meta::serve(&host, store, Address::new("pipe:meta")).await;
+    let again = Meta::serve(&host, store, Address::new("pipe:meta"), Nodes::Anywhere).await;
     assert!(matches!(again, Err(StartError::Listen { .. })), "{again:?}");
 }
 
@@ -379,6 +417,7 @@ async fn whole_service_starts_on_a_disk_and_finds_its_records_again() {
         let config = MetaConfig {
             listen: Address::new("pipe:meta"),
             store: EmbeddedConfig::new("meta"),
+            nodes: Nodes::Anywhere,
         };
         let meta = Meta::start(&host, config).await.unwrap();
         let mut stub = Stub::new(channel(&host.net, meta.address()));

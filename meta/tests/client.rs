@@ -83,9 +83,14 @@ impl World {
             .unwrap();
         let hangs = Arc::clone(&self.hangs);
         let store = Arc::new(Hanging { store, hangs });
-        Meta::serve(&host, store, Address::new("pipe:meta"))
-            .await
-            .unwrap();
+        Meta::serve(
+            &host,
+            store,
+            Address::new("pipe:meta"),
+            meta::Nodes::Anywhere,
+        )
+        .await
+        .unwrap();
         self.meta = host;
     }
 

@@ -266,6 +266,7 @@ pub(crate) fn node(record: &SessionRecord) -> pb::Node {
     let state = match record.state {
         SessionState::Live => pb::SessionState::Live,
         SessionState::Expired => pb::SessionState::Expired,
+        SessionState::Replaced => pb::SessionState::Replaced,
         SessionState::Ended => pb::SessionState::Ended,
     };
     pb::Node {

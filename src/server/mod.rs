@@ -40,7 +40,13 @@ pub(crate) async fn standalone(args: servers::Standalone) -> anyhow::Result<()> 
     let host = Host::real("ledgerline");
     let meta_host = host.fork("meta");
     let meta_dir = args.data_dir.join("meta");
-    start_meta(&meta_host, Address::new(META_PIPE), meta_dir).await?;
+    start_meta(
+        &meta_host,
+        Address::new(META_PIPE),
+        meta_dir,
+        meta::Nodes::InThisProcess,
+    )
+    .await?;
     let client = connect(&host, META_PIPE, &stop).await?;
     let name: NodeName = "standalone".parse().context("a fixed name is valid")?;
     let mut config = bookie_config(
@@ -82,7 +88,7 @@ pub(crate) async fn meta(args: servers::Meta) -> anyhow::Result<()> {
     let stop = terminal::stop_signal();
     let host = Host::real("ledgerline");
     let listen = Address::new(args.listen.to_string());
-    let meta = start_meta(&host, listen, args.data_dir.clone()).await?;
+    let meta = start_meta(&host, listen, args.data_dir.clone(), meta::Nodes::Anywhere).await?;
     Banner::new("meta")
         .line("cluster", meta.cluster())
         .line("nodes", meta.address())
@@ -170,10 +176,16 @@ async fn until_stopped(host: &Host, stop: &CancellationToken) -> anyhow::Result<
     }
 }
 
-async fn start_meta(host: &Host, listen: Address, dir: PathBuf) -> anyhow::Result<meta::Meta> {
+async fn start_meta(
+    host: &Host,
+    listen: Address,
+    dir: PathBuf,
+    nodes: meta::Nodes,
+) -> anyhow::Result<meta::Meta> {
     let config = meta::MetaConfig {
         listen,
         store: meta::store::EmbeddedConfig::new(dir),
+        nodes,
     };
     meta::Meta::start(host, config)
         .await

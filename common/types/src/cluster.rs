@@ -34,14 +34,17 @@ pub struct SessionRecord {
     pub state: SessionState,
 }
 
-/// How a session stands. Only an ended one never comes back.
+/// How a session stands. A replaced or ended one never comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SessionState {
     /// Its keep-alives come.
     Live,
     /// Its lease ran out. A keep-alive revives it; until then its shards may be claimed.
     Expired,
-    /// It stopped, or the node has a newer one.
+    /// A newer process took the node's name. It is renewed no more, but its process may not know yet: its shards may be
+    /// claimed once its lease has run out, when it ends.
+    Replaced,
+    /// It stopped, or its node has a newer one and its lease has run out.
     Ended,
 }
 

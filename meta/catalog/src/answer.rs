@@ -220,7 +220,8 @@ fn bookies(d: &mut Drafting<'_>, snapshot: &Snapshot) -> Result<Vec<BookieRecord
     Ok(found)
 }
 
-/// The sessions that have not ended: the newest of each node, and of a bookie also the registered one.
+/// The sessions that have not ended: the newest of each node and those it replaced, and of a bookie also the registered
+/// one.
 ///
 /// Ended sessions stay in the store for good, so this goes by the nodes and not by the sessions.
 fn sessions(d: &mut Drafting<'_>, snapshot: &Snapshot) -> Result<Vec<SessionRecord>, Halt> {
@@ -243,10 +244,15 @@ fn sessions(d: &mut Drafting<'_>, snapshot: &Snapshot) -> Result<Vec<SessionReco
     for range in ranges {
         for (_, versioned) in read(snapshot, range)? {
             match &versioned.record {
-                Record::Node(node) => ids.insert(node.session),
-                Record::Bookie(body) => ids.insert(body.session),
-                _ => false,
-            };
+                Record::Node(node) => {
+                    ids.insert(node.session);
+                    ids.extend(&node.replaced);
+                }
+                Record::Bookie(body) => {
+                    ids.insert(body.session);
+                }
+                _ => {}
+            }
         }
     }
     d.want(ids.iter().map(|id| Key::Session(*id)))?;

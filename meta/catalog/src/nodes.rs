@@ -12,6 +12,8 @@ use crate::{BookieBody, Key, NodeRecord, Record};
 /// Bounds of a lease: shorter ones expire in a hiccup, longer ones keep a dead owner's shards closed.
 const LEASE_MIN: Duration = Duration::from_millis(50);
 const LEASE_MAX: Duration = Duration::from_secs(60 * 60);
+/// Most older sessions of one node whose leases still run: a process that is started over and over is held up here.
+const REPLACED_MAX: usize = 64;
 /// Most bytes of an address.
 const ADDRESS_MAX: usize = 512;
 
@@ -65,9 +67,10 @@ impl<'c> Opening<'c> {
     }
 }
 
-/// Starts a node's process instance and ends the older one.
+/// Starts a node's process instance and puts it in the place of the older one.
 ///
-/// One older instance is spared: that of a bookie's registration. Only [`register`] ends it, once it is clear that
+/// A serving node's older instance may still be alive, and sure of its shards while its lease lasts: others may claim
+/// them only when that lease has run out. One older instance is spared: that of a bookie's registration. Only [`register`] ends it, once it is clear that
 /// the newcomer is the same disk started again, and not a second process with a copy of it.
 pub(crate) fn open_session(d: &mut Drafting<'_>, opening: &Opening<'_>) -> Result<Done, Halt> {
     opening.check()?;
@@ -79,12 +82,18 @@ pub(crate) fn open_session(d: &mut Drafting<'_>, opening: &Opening<'_>) -> Resul
         d.want([name_key.clone()])?;
     }
     let older = d.node(&node_key)?.map(|(node, _)| node.clone());
+    let mut replaced = Vec::new();
     if let Some(node) = &older {
         let (session, _) = session(d, node.session)?;
         if node.opened_by == opening.command {
             return Ok(Done::Answer(Reply::Session(session.clone())));
         }
-        if !is_bookie || registered_session(d, &name_key)? != Some(node.session) {
+        replaced.clone_from(&node.replaced);
+        if !is_bookie && session.state == SessionState::Live {
+            check_restarts(opening, &replaced)?;
+            replaced.push(session.id);
+            set_state(d, session, SessionState::Replaced);
+        } else if !is_bookie || registered_session(d, &name_key)? != Some(node.session) {
             set_state(d, session, SessionState::Ended);
         }
     }
@@ -110,12 +119,26 @@ pub(crate) fn open_session(d: &mut Drafting<'_>, opening: &Opening<'_>) -> Resul
             id: node,
             session: record.id,
             opened_by: opening.command,
+            replaced,
         }),
     );
     d.put(Key::Counters, Record::Counters(counters));
     d.put(Key::Session(record.id), Record::Session(record.clone()));
     d.tell(Change::Session(record.id));
     Ok(Done::write(Reply::Session(record)))
+}
+
+fn check_restarts(opening: &Opening<'_>, replaced: &[SessionId]) -> Result<(), Problem> {
+    if replaced.len() < REPLACED_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "the node was started {} times within one lease; wait until they have run out name={}",
+        replaced.len(),
+        opening.name
+    );
+    let problem = Problem::new(Reason::Overloaded, message);
+    Err(problem.retry_after(opening.lease))
 }
 
 /// The session under which the bookie of this name is registered.
@@ -126,12 +149,12 @@ fn registered_session(d: &mut Drafting<'_>, name_key: &Key) -> Result<Option<Ses
     Ok(d.bookie(&Key::Bookie(*id))?.map(|(body, _)| body.session))
 }
 
-/// Brings an expired session back: a keep-alive came. An ended one never comes back.
+/// Brings an expired session back: a keep-alive came. A replaced or ended one never comes back.
 pub(crate) fn revive(d: &mut Drafting<'_>, id: SessionId) -> Result<Done, Halt> {
     let (record, _) = session(d, id)?;
     match record.state {
         SessionState::Live => Ok(Done::Answer(Reply::Session(record.clone()))),
-        SessionState::Ended => Err(ended(id).into()),
+        SessionState::Replaced | SessionState::Ended => Err(ended(id).into()),
         SessionState::Expired => {
             let record = set_state(d, record, SessionState::Live);
             tell_bookie(d, &record)?;
@@ -140,11 +163,16 @@ pub(crate) fn revive(d: &mut Drafting<'_>, id: SessionId) -> Result<Done, Halt> 
     }
 }
 
-/// Marks a live session expired: its shards may be claimed. One that is not live stays as it is.
+/// A lease has run out: the session's shards may be claimed. A live session is expired, a replaced one ends, any other
+/// stays as it is.
 pub(crate) fn expire(d: &mut Drafting<'_>, id: SessionId) -> Result<Done, Halt> {
     let (record, _) = session(d, id)?;
-    if record.state != SessionState::Live {
-        return Ok(Done::Answer(Reply::Session(record.clone())));
+    match record.state {
+        SessionState::Live => {}
+        SessionState::Replaced => return end_replaced(d, record),
+        SessionState::Expired | SessionState::Ended => {
+            return Ok(Done::Answer(Reply::Session(record.clone())));
+        }
     }
     let record = set_state(d, record, SessionState::Expired);
     tell_bookie(d, &record)?;
@@ -154,11 +182,25 @@ pub(crate) fn expire(d: &mut Drafting<'_>, id: SessionId) -> Result<Done, Halt> 
 /// Ends a session: the node stops.
 pub(crate) fn end(d: &mut Drafting<'_>, id: SessionId) -> Result<Done, Halt> {
     let (record, _) = session(d, id)?;
-    if record.state == SessionState::Ended {
-        return Ok(Done::Answer(Reply::Session(record.clone())));
+    match record.state {
+        SessionState::Live | SessionState::Expired => {}
+        SessionState::Replaced => return end_replaced(d, record),
+        SessionState::Ended => return Ok(Done::Answer(Reply::Session(record.clone()))),
     }
     let record = set_state(d, record, SessionState::Ended);
     tell_bookie(d, &record)?;
+    Ok(Done::write(Reply::Session(record)))
+}
+
+/// Ends a session whose node has a newer one: its lease has run out, or its process says that it stops.
+fn end_replaced(d: &mut Drafting<'_>, record: &SessionRecord) -> Result<Done, Halt> {
+    let node_key = Key::Node(record.role, record.name.clone());
+    if let Some((node, _)) = d.node(&node_key)? {
+        let mut node = node.clone();
+        node.replaced.retain(|replaced| *replaced != record.id);
+        d.put(node_key, Record::Node(node));
+    }
+    let record = set_state(d, record, SessionState::Ended);
     Ok(Done::write(Reply::Session(record)))
 }
 
@@ -409,7 +451,7 @@ pub(crate) fn session<'a>(
 /// A session that has not ended. An expired one counts: its process is alive, or it would not ask.
 pub(crate) fn usable<'a>(d: &mut Drafting<'a>, id: SessionId) -> Result<&'a SessionRecord, Halt> {
     let (record, _) = session(d, id)?;
-    if record.state == SessionState::Ended {
+    if matches!(record.state, SessionState::Replaced | SessionState::Ended) {
         return Err(ended(id).into());
     }
     Ok(record)

@@ -130,6 +130,8 @@ pub struct NodeRecord {
     pub session: SessionId,
     /// The command that opened that session: the same id again is the same session.
     pub opened_by: CommandId,
+    /// Its older sessions whose lease may still run.
+    pub replaced: Vec<SessionId>,
 }
 
 /// A bookie's record without what its key, its birth and its session say.

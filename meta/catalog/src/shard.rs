@@ -62,7 +62,7 @@ pub(crate) fn claim(d: &mut Drafting<'_>, claim: &Claim) -> Result<Done, Halt> {
     Ok(write_shard(d, record, written))
 }
 
-/// A claim is permitted when there is no owner, when its session is gone, or when it is the claimant's own.
+/// A claim is permitted when there is no owner, when its session's lease is over, or when it is the claimant's own.
 fn check_permission(
     d: &mut Drafting<'_>,
     record: &ShardRecord,
@@ -74,18 +74,25 @@ fn check_permission(
     let Some((session, _)) = d.session(&Key::Session(owner))? else {
         return Ok(());
     };
-    if session.state == SessionState::Live {
-        let message = format!(
-            "the shard's owner is alive shard={} owner={}",
-            record.id, session.name
-        );
-        return Err(Problem::new(Reason::OwnerAlive, message)
-            .with("owner_session", owner.get())
-            .with("owner_endpoint", &session.endpoint)
-            .with("epoch", record.epoch.get())
-            .into());
+    let (what, endpoint) = match session.state {
+        SessionState::Live => ("is alive", Some(&session.endpoint)),
+        SessionState::Replaced => (
+            "was replaced and may still be alive until its lease runs out",
+            None,
+        ),
+        SessionState::Expired | SessionState::Ended => return Ok(()),
+    };
+    let message = format!(
+        "the shard's owner {what} shard={} owner={}",
+        record.id, session.name
+    );
+    let mut problem = Problem::new(Reason::OwnerAlive, message)
+        .with("owner_session", owner.get())
+        .with("epoch", record.epoch.get());
+    if let Some(endpoint) = endpoint {
+        problem = problem.with("owner_endpoint", endpoint);
     }
-    Ok(())
+    Err(problem.into())
 }
 
 /// An owner's change, on exactly the version it was planned on, or answered with the record.

@@ -191,11 +191,13 @@ impl Keeper {
             };
             next = sent.after(beat);
             match answer {
-                Ok(record) if record.state == SessionState::Live => self.renewed(sent),
-                Ok(record) if record.state == SessionState::Ended => {
-                    return Err(SessionOver { session: self.id });
-                }
-                Ok(_) => {}
+                Ok(record) => match record.state {
+                    SessionState::Live => self.renewed(sent),
+                    SessionState::Expired => {}
+                    SessionState::Replaced | SessionState::Ended => {
+                        return Err(SessionOver { session: self.id });
+                    }
+                },
                 Err(error) if error.kind() == ErrorKind::Fenced => {
                     return Err(SessionOver { session: self.id });
                 }

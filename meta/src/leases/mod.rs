@@ -37,7 +37,8 @@ pub(crate) struct LeaseKeeper {
 }
 
 impl LeaseKeeper {
-    /// Brings every session that has not ended to life and starts its lease anew: the claims of others wait for it.
+    /// Brings every session that has not ended to life and starts its lease anew: the claims of others wait for it. Where
+    /// it is certain that their processes `are_gone`, ends them all.
     ///
     /// # Errors
     ///
@@ -46,6 +47,7 @@ impl LeaseKeeper {
         store: Arc<dyn Store>,
         numbering: Arc<Numbering>,
         clock: Clock,
+        are_gone: bool,
     ) -> Result<Self, Problem> {
         let leases = Arc::new(Mutex::new(Leases::new(clock.now())));
         let keeper = Self {
@@ -56,6 +58,11 @@ impl LeaseKeeper {
             turn: Arc::new(Semaphore::new(1)),
         };
         for session in keeper.sessions().await? {
+            if are_gone {
+                let session = session.id;
+                keeper.command(&Command::EndSession { session }).await?;
+                continue;
+            }
             if session.state == SessionState::Expired {
                 keeper
                     .command(&Command::ReviveSession {
@@ -80,7 +87,7 @@ impl LeaseKeeper {
     pub(crate) async fn keep_alive(&self, id: SessionId) -> Result<SessionRecord, Problem> {
         let was_known = self.lock().touch(self.clock.now(), id);
         let session = self.read(id).await?;
-        if session.state == SessionState::Ended
+        if matches!(session.state, SessionState::Replaced | SessionState::Ended)
             || (was_known && session.state == SessionState::Live)
         {
             return Ok(session);

@@ -83,7 +83,7 @@ impl LeaseTask {
         let now = self.keeper.clock.now();
         let mut leases = self.keeper.lock();
         match session.state {
-            SessionState::Live => leases.start(now, id, session.lease),
+            SessionState::Live | SessionState::Replaced => leases.start(now, id, session.lease),
             SessionState::Expired | SessionState::Ended => leases.remove(id),
         }
         Ok(())

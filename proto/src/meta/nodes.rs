@@ -12,6 +12,7 @@ pub fn session_to_wire(it: &SessionRecord) -> pb::Session {
     let state = match it.state {
         SessionState::Live => pb::SessionState::Live,
         SessionState::Expired => pb::SessionState::Expired,
+        SessionState::Replaced => pb::SessionState::Replaced,
         SessionState::Ended => pb::SessionState::Ended,
     };
     pb::Session {
@@ -35,6 +36,7 @@ pub fn session(it: pb::Session) -> Result<SessionRecord, Problem> {
     let state = match it.state() {
         pb::SessionState::Live => SessionState::Live,
         pb::SessionState::Expired => SessionState::Expired,
+        pb::SessionState::Replaced => SessionState::Replaced,
         pb::SessionState::Ended => SessionState::Ended,
         pb::SessionState::Unspecified => return Err(missing("session.state")),
     };

@@ -285,6 +285,7 @@ fn replies_survive_the_wire() {
     for state in [
         SessionState::Live,
         SessionState::Expired,
+        SessionState::Replaced,
         SessionState::Ended,
     ] {
         replies.push(Reply::Session(session_of(state)));

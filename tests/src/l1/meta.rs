@@ -213,7 +213,7 @@ impl World {
                     return false;
                 }
             }
-            Some(SessionState::Ended) | None => return false,
+            Some(SessionState::Replaced | SessionState::Ended) | None => return false,
         }
         let now = self.now;
         if let Some((until, lease)) = self.meta.leases.get_mut(&id) {
@@ -236,7 +236,8 @@ impl World {
             .map(|(id, _)| *id)
             .collect();
         for id in over {
-            if self.session_state(id) == Some(SessionState::Live) {
+            let state = self.session_state(id);
+            if matches!(state, Some(SessionState::Live | SessionState::Replaced)) {
                 self.marks.hit(Mark::SessionExpired);
                 let expire = Command::ExpireSession { session: id };
                 // A session that has ended meanwhile stays as it is.

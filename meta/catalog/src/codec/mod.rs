@@ -219,6 +219,7 @@ fn write_record(out: &mut Writer, record: &Record) {
             out.u64(node.id.get());
             out.u64(node.session.get());
             out.raw(&node.opened_by.to_bytes());
+            out.list(&node.replaced, |out, session| out.u64(session.get()));
         }
         Record::Session(session) => write_session(out, session),
         Record::Bookie(body) => write_bookie(out, body),
@@ -261,6 +262,7 @@ fn read_record(key: &Key, r: &mut Reader<'_>) -> Result<Record, DecodeError> {
             id: NodeId::new(r.u64()?),
             session: SessionId::new(r.u64()?),
             opened_by: CommandId::new(r.u128()?),
+            replaced: r.list(|r| r.u64().map(SessionId::new))?,
         }),
         Key::Session(_) => Record::Session(read_session(r)?),
         Key::Bookie(_) => Record::Bookie(read_bookie(r)?),
@@ -430,6 +432,7 @@ fn write_session(out: &mut Writer, session: &SessionRecord) {
         SessionState::Live => 0,
         SessionState::Expired => 1,
         SessionState::Ended => 2,
+        SessionState::Replaced => 3,
     });
 }
 
@@ -446,6 +449,7 @@ fn read_session(r: &mut Reader<'_>) -> Result<SessionRecord, DecodeError> {
             0 => SessionState::Live,
             1 => SessionState::Expired,
             2 => SessionState::Ended,
+            3 => SessionState::Replaced,
             _ => return Err(malformed("session state")),
         },
     })

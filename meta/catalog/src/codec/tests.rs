@@ -107,6 +107,7 @@ fn samples() -> Vec<(Key, Record)> {
                 id: NodeId::new(2),
                 session: SessionId::new(8),
                 opened_by: CommandId::new(77),
+                replaced: vec![SessionId::new(5)],
             }),
         ),
         (

@@ -14,18 +14,44 @@ fn sessions(world: &World) -> Vec<(u64, SessionState)> {
 }
 
 #[test]
-fn nodes_new_instance_ends_its_old_one_and_keeps_its_number() {
+fn nodes_new_instance_replaces_its_old_one_until_that_lease_is_over_and_keeps_its_number() {
     let mut world = World::new();
     let first = world.serving("s1");
     let second = world.serving("s1");
     assert_eq!(first.node, second.node);
     assert_ne!(first.id, second.id);
-    assert_eq!(sessions(&world), [(second.id.get(), SessionState::Live)]);
+    let replaced = (first.id.get(), SessionState::Replaced);
+    let live = (second.id.get(), SessionState::Live);
+    assert_eq!(sessions(&world), [replaced, live]);
+    world.expire(first.id);
+    assert_eq!(sessions(&world), [live]);
     let revive = Command::ReviveSession { session: first.id };
     assert_eq!(
         world.apply(revive).unwrap_err().reason,
         Reason::SessionUnknown
     );
+}
+
+#[test]
+fn replaced_session_that_says_it_stops_has_ended_at_once() {
+    let mut world = World::new();
+    let first = world.serving("s1").id;
+    let second = world.serving("s1").id;
+    let end = Command::EndSession { session: first };
+    world.apply(end.clone()).unwrap();
+    assert_eq!(sessions(&world), [(second.get(), SessionState::Live)]);
+    world.apply(end).unwrap();
+}
+
+#[test]
+fn node_that_is_started_over_and_over_within_one_lease_is_held_up_and_let_in_later() {
+    let mut world = World::new();
+    let mut opened: Vec<_> = (0..65).map(|_| world.serving("s1").id).collect();
+    let one_more = opening(NodeRole::Serving, "s1", CommandId::new(1 << 40));
+    let problem = world.apply(one_more.clone()).unwrap_err();
+    assert_eq!(problem.reason, Reason::Overloaded);
+    world.expire(opened.remove(0));
+    world.apply(one_more).unwrap();
 }
 
 #[test]

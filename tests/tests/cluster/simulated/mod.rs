@@ -48,6 +48,7 @@ async fn run_meta(seed: u64, disk: SimDisk) -> End {
     let config = meta::MetaConfig {
         listen: Address::new("0.0.0.0:7460"),
         store: meta::store::EmbeddedConfig::new("/meta"),
+        nodes: meta::Nodes::Anywhere,
     };
     meta::Meta::start(&host, config).await?;
     Ok(host.tasks.join().await?)

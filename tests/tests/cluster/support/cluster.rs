@@ -184,6 +184,7 @@ impl Cluster {
         let config = meta::MetaConfig {
             listen: Address::new(META),
             store: meta::store::EmbeddedConfig::new("/meta"),
+            nodes: meta::Nodes::Anywhere,
         };
         meta::Meta::start(&host, config).await.unwrap();
         self.meta.process = Some(Process {
