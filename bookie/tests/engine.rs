@@ -273,6 +273,17 @@ fn a_run_gives_its_first_entry_whatever_its_size_and_then_keeps_to_its_bytes() {
 }
 
 #[test]
+fn a_run_takes_no_more_than_the_read_budget_whatever_is_asked() {
+    let mut bookie = open();
+    fill(&mut bookie, 700);
+    let budget = config().read_budget.get();
+    let items = bookie.run(ledger(1, 0), 0, 699, u64::MAX);
+    assert_eq!(u64::try_from(items.len()), Ok(budget / 500));
+    let expected = (0..).map(|id| RunItem::Entry(entry(ledger(1, 0), id, 500)));
+    assert!(items.iter().cloned().eq(expected.take(items.len())));
+}
+
+#[test]
 fn a_run_of_prefixes_gives_the_first_bytes() {
     let mut bookie = open();
     fill(&mut bookie, 3);

@@ -13,6 +13,9 @@ use crate::store::lookup::{RangeDone, RangeJob};
 use super::reads::{Purpose, key};
 use super::{Answer, Effect, Engine, Token, lane_index, reply};
 
+/// Most entries of one run: a reader of small entries asks again.
+const RUN_ENTRIES_MAX: usize = 64 << 10;
+
 /// A run being put together.
 #[derive(Debug)]
 pub(super) struct RunRead {
@@ -30,7 +33,9 @@ pub(super) struct RunRead {
 
 impl RunRead {
     fn is_complete(&self) -> bool {
-        self.next > self.ask.last || (self.room == 0 && !self.items.is_empty())
+        self.next > self.ask.last
+            || self.items.len() >= RUN_ENTRIES_MAX
+            || (self.room == 0 && !self.items.is_empty())
     }
 
     /// Takes the next entry; false when it does not fit any more.
@@ -67,16 +72,17 @@ impl Engine {
             effects.push(reply(token, Answer::ReadRun(vec![RunItem::Busy])));
             return;
         }
+        // However much is asked for, a run takes no more memory than the reads under way may.
+        let weight = ask.max_bytes.min(self.config.read_budget.get());
         let run = RunRead {
             token,
             ask,
             items: Vec::new(),
             next: ask.first,
-            room: ask.max_bytes,
+            room: weight,
             tried: Vec::new(),
             is_unreadable: false,
         };
-        let weight = ask.max_bytes.min(self.config.read_budget.get());
         let id = self.task(Purpose::Run(run), Lane::CatchUp, weight);
         self.go_on(id, effects);
     }

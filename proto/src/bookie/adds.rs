@@ -4,8 +4,8 @@ use types::storage::{Add, AddKind, AddResult, SealedReason, SetLac};
 use types::{EntryId, Epoch, Problem};
 
 use super::{
-    bad_frame, entry_from_wire, entry_id, entry_to_wire, ledger_from_wire, ledger_to_wire, missing,
-    pb,
+    bad_frame, entry_from_wire, entry_id, entry_id_if, entry_to_wire, ledger_from_wire,
+    ledger_to_wire, missing, pb,
 };
 
 /// A frame from an owner.
@@ -70,7 +70,7 @@ pub fn add_from_wire(add: pb::Add) -> Result<(u64, Add), Problem> {
         ledger,
         created,
         epoch: Epoch::new(add.epoch),
-        lac: entry_id(add.lac),
+        lac: entry_id_if("add.lac", add.lac)?,
         kind: kind_from_wire(kind)?,
         entry: entry_from_wire("add.entry", add.entry)?,
     };
@@ -90,14 +90,14 @@ pub fn set_lac(lac: &SetLac) -> pb::SetLac {
 ///
 /// # Errors
 ///
-/// `BAD_FIELD` when the ledger is missing.
+/// `BAD_FIELD` when the ledger is missing or the LAC is no entry's id.
 pub fn set_lac_from_wire(lac: pb::SetLac) -> Result<SetLac, Problem> {
     let (ledger, created) = ledger_from_wire("set_lac.ledger", lac.ledger)?;
     Ok(SetLac {
         ledger,
         created,
         epoch: Epoch::new(lac.epoch),
-        lac: EntryId::new(lac.lac),
+        lac: entry_id("set_lac.lac", lac.lac)?,
     })
 }
 

@@ -247,7 +247,7 @@ fn entry_from_wire(field: &str, entry: Option<pb::Entry>) -> Result<Entry, Probl
             .with("max_bytes", Entry::MAX_PAYLOAD));
     }
     Ok(Entry {
-        id: EntryId::new(entry.id),
+        id: entry_id(&format!("{field}.id"), entry.id)?,
         next_offset: Offset::new(entry.next_offset),
         payload,
         crc: Crc32c::new(entry.crc),
@@ -258,8 +258,16 @@ fn epoch(raw: Option<u64>) -> Option<Epoch> {
     raw.map(Epoch::new)
 }
 
-fn entry_id(raw: Option<u64>) -> Option<EntryId> {
-    raw.map(EntryId::new)
+/// An entry's id. The largest number is none: another one always follows.
+fn entry_id(field: &str, raw: u64) -> Result<EntryId, Problem> {
+    if raw == u64::MAX {
+        return Err(Problem::bad_field(field, "an entry's id, at most 2^64 - 2"));
+    }
+    Ok(EntryId::new(raw))
+}
+
+fn entry_id_if(field: &str, raw: Option<u64>) -> Result<Option<EntryId>, Problem> {
+    raw.map(|raw| entry_id(field, raw)).transpose()
 }
 
 fn missing(field: &str) -> Problem {

@@ -4,8 +4,8 @@ use types::storage::{LacResult, Read, ReadLac, ReadResult, ReadRun, RunItem};
 use types::{BookieId, ClusterId, EntryId, Epoch, Offset, Problem};
 
 use super::{
-    entry_from_wire, entry_id, entry_to_wire, epoch, ledger_from_wire, ledger_to_wire, missing, pb,
-    target,
+    entry_from_wire, entry_id, entry_id_if, entry_to_wire, epoch, ledger_from_wire, ledger_to_wire,
+    missing, pb, target,
 };
 use crate::transport::FRAME_TARGET;
 
@@ -29,7 +29,7 @@ pub fn read_from_wire(request: pb::ReadRequest) -> Result<Read, Problem> {
     Ok(Read {
         ledger,
         created,
-        entry: EntryId::new(request.entry),
+        entry: entry_id("entry", request.entry)?,
         fence: epoch(request.fence),
     })
 }
@@ -62,7 +62,7 @@ pub fn read_result(answer: pb::ReadResponse) -> Result<ReadResult, Problem> {
     Ok(match answer.result.ok_or_else(|| missing("result"))? {
         Wire::Found(found) => ReadResult::Found {
             entry: entry_from_wire("found.entry", found.entry)?,
-            lac: entry_id(found.lac),
+            lac: entry_id_if("found.lac", found.lac)?,
         },
         Wire::NeverHad(pb::Nothing {}) => ReadResult::NeverHad,
         Wire::Unknown(pb::Nothing {}) => ReadResult::Unknown,
@@ -121,7 +121,7 @@ pub fn lac_response(result: LacResult) -> pb::ReadLacResponse {
 pub fn lac_result(answer: pb::ReadLacResponse) -> Result<LacResult, Problem> {
     use pb::read_lac_response::Result as Wire;
     Ok(match answer.result.ok_or_else(|| missing("result"))? {
-        Wire::Lac(lac) => LacResult::Lac(entry_id(lac.entry)),
+        Wire::Lac(lac) => LacResult::Lac(entry_id_if("lac.entry", lac.entry)?),
         Wire::FencedBy(by) => LacResult::Fenced { by: Epoch::new(by) },
         Wire::Busy(pb::Nothing {}) => LacResult::Busy,
     })
@@ -152,8 +152,8 @@ pub fn read_run_from_wire(request: pb::ReadRunRequest) -> Result<ReadRun, Proble
     Ok(ReadRun {
         ledger,
         created,
-        first: EntryId::new(request.first),
-        last: EntryId::new(request.last),
+        first: entry_id("first", request.first)?,
+        last: entry_id("last", request.last)?,
         max_bytes: request.max_bytes,
         payload_limit: request.payload_limit,
     })

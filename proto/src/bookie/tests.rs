@@ -171,6 +171,34 @@ proptest! {
 }
 
 #[test]
+fn the_largest_number_is_no_entrys_id() {
+    let wire = |first, last| pb::ReadRunRequest {
+        ledger: Some(ledger_to_wire(
+            LedgerId::new(LogId::new(1), LedgerSeq::new(0)),
+            Revision::new(1),
+        )),
+        first,
+        last,
+        ..pb::ReadRunRequest::default()
+    };
+    assert!(read_run_from_wire(wire(0, u64::MAX - 1)).is_ok());
+    let problem = read_run_from_wire(wire(0, u64::MAX)).unwrap_err();
+    assert_eq!(
+        (problem.reason, problem.field.as_deref()),
+        (Reason::BadField, Some("last"))
+    );
+    let read = pb::ReadRequest {
+        ledger: wire(0, 0).ledger,
+        entry: u64::MAX,
+        ..pb::ReadRequest::default()
+    };
+    assert_eq!(
+        read_from_wire(read).unwrap_err().field.as_deref(),
+        Some("entry")
+    );
+}
+
+#[test]
 fn the_handshake_names_who_is_meant_and_who_answers() {
     let AddFrame::Hello(target) = add_frame(sent(&hello(HERE, ME))).unwrap() else {
         panic!("a hello");

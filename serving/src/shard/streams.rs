@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use topic::{Receipt, StreamId};
-use types::{Problem, Reason};
+use topic::{OffsetRange, Receipt, StreamId};
+use types::{Offset, Problem, Reason};
 
 use super::core::{Request, Told};
 use super::session::{Credit, Inlet, Window};
@@ -12,8 +12,8 @@ use crate::budget::BudgetPermit;
 /// A batch of a producer, from when it came until its receipt.
 #[derive(Debug)]
 pub(super) enum Slot {
-    /// The shard has it: it takes this much of the node's memory.
-    Taken(#[expect(dead_code, reason = "held until the receipt, then given back")] BudgetPermit),
+    /// The shard has it: it takes this much of the node's memory, until the receipt.
+    Taken(BudgetPermit),
     /// It was refused before the shard saw it: this is its receipt, told in its turn.
     Refused(Receipt),
 }
@@ -24,6 +24,10 @@ pub(super) struct Streams {
     streams: BTreeMap<StreamId, Stream>,
     /// Streams with something to pass on to their outbox.
     touched: Vec<StreamId>,
+    /// Memory of batches whose stream was just forgotten; they may wait for the disk all the same.
+    left: Vec<BudgetPermit>,
+    /// The same, given back once what is below the offset is on disk.
+    leaving: VecDeque<(Offset, Vec<BudgetPermit>)>,
 }
 
 #[derive(Debug)]
@@ -72,7 +76,37 @@ impl Streams {
 
     /// Forgets a stream whose client is gone; false when it was forgotten before.
     pub(super) fn close(&mut self, id: StreamId) -> bool {
-        self.streams.remove(&id).is_some()
+        self.remove(id)
+    }
+
+    fn remove(&mut self, id: StreamId) -> bool {
+        let Some(stream) = self.streams.remove(&id) else {
+            return false;
+        };
+        for slot in stream.slots {
+            if let Slot::Taken(permit) = slot {
+                self.left.push(permit);
+            }
+        }
+        true
+    }
+
+    /// Gives back the memory of forgotten streams' batches that are on disk; of all when the shard does not serve.
+    pub(super) fn settle(&mut self, unconfirmed: Option<OffsetRange>) {
+        let Some(unconfirmed) = unconfirmed else {
+            self.left.clear();
+            self.leaving.clear();
+            return;
+        };
+        if !self.left.is_empty() {
+            let left = std::mem::take(&mut self.left);
+            self.leaving.push_back((unconfirmed.end, left));
+        }
+        while let Some((end, _)) = self.leaving.front()
+            && *end <= unconfirmed.start
+        {
+            self.leaving.pop_front();
+        }
     }
 
     /// Whether a stream is there.
@@ -171,12 +205,12 @@ impl Streams {
             };
             let fits = stream.told.is_empty() || stream.inlet.push(stream.told.drain(..));
             if stream.is_over {
-                self.streams.remove(&id);
+                self.remove(id);
             } else if !fits {
                 let text = "the client does not read what it is told";
                 let ended = Told::Ended(Problem::new(Reason::Overloaded, text));
                 stream.inlet.push(std::iter::once(ended));
-                self.streams.remove(&id);
+                self.remove(id);
                 requests.push(Request::CloseStream(id));
             } else if stream.window.is_some() {
                 requests.extend(self.read(id));
@@ -313,6 +347,32 @@ mod tests {
             _ => None,
         };
         told.iter().filter_map(sequence).collect()
+    }
+
+    #[test]
+    fn batches_of_a_client_that_is_gone_take_memory_until_they_are_on_disk() {
+        let unconfirmed = |start, end| Some(OffsetRange::new(Offset::new(start), Offset::new(end)));
+        let budget = Budget::new(ByteSize::new(100));
+        let (mut streams, _outputs, _bell) = producer();
+        streams.took(ID, budget.acquire(10).unwrap());
+        streams.took(ID, budget.acquire(20).unwrap());
+        streams.tell(ID, Told::Receipt(receipt(0, true)));
+        assert!(streams.close(ID));
+        streams.settle(unconfirmed(1, 3));
+        streams.settle(unconfirmed(2, 4));
+        assert_eq!(budget.used(), ByteSize::new(20));
+        streams.settle(unconfirmed(3, 4));
+        assert_eq!(budget.used(), ByteSize::new(0));
+    }
+
+    #[test]
+    fn a_shard_that_serves_no_more_gives_all_memory_back() {
+        let budget = Budget::new(ByteSize::new(100));
+        let (mut streams, _outputs, _bell) = producer();
+        streams.took(ID, budget.acquire(10).unwrap());
+        streams.close(ID);
+        streams.settle(None);
+        assert_eq!(budget.used(), ByteSize::new(0));
     }
 
     #[test]

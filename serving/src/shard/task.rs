@@ -353,6 +353,7 @@ impl ShardTask {
                 break;
             }
         }
+        self.streams.settle(self.core.unconfirmed());
         self.tell_status();
     }
 

@@ -32,7 +32,7 @@ pub use config::{ShardConfig, ShardConfigError};
 pub use event::{Ended, QueryId, Request, ShardEffect, ShardEvent, Told};
 
 use ledger::{Outcome, Owner};
-use topic::TopicStats;
+use topic::{OffsetRange, TopicStats};
 use types::{Epoch, MonoTime, Problem, Reason, SessionId, ShardId, TopicName, WallTime};
 
 use chain::MessageChain;
@@ -233,6 +233,14 @@ impl Shard {
     pub fn stats(&self) -> Option<TopicStats> {
         match &self.phase {
             Phase::Serving(serving) => Some(serving.topic().stats()),
+            Phase::Claiming | Phase::Replaying(..) | Phase::Over(_) => None,
+        }
+    }
+
+    /// The messages that wait for the disk; none unless it serves.
+    pub fn unconfirmed(&self) -> Option<OffsetRange> {
+        match &self.phase {
+            Phase::Serving(serving) => Some(serving.topic().unconfirmed()),
             Phase::Claiming | Phase::Replaying(..) | Phase::Over(_) => None,
         }
     }

@@ -42,9 +42,8 @@ pub(super) struct Serving {
     reads: Reads,
     /// Appends that are not confirmed, in order; message log, then state log.
     in_flight: [VecDeque<InFlight>; 2],
-    /// Bytes in the open ledger of the state log.
+    /// Bytes in the open ledger of the state log, or since it was last asked to be rolled.
     state_bytes: u64,
-    is_state_rolling: bool,
     /// Publishing is held because too few bookies take writes.
     is_short_of_bookies: bool,
     is_releasing: bool,
@@ -69,7 +68,6 @@ impl Serving {
             reads: Reads::default(),
             in_flight: [VecDeque::new(), VecDeque::new()],
             state_bytes: 0,
-            is_state_rolling: false,
             is_short_of_bookies: false,
             is_releasing: false,
         }
@@ -239,9 +237,9 @@ impl Serving {
             }
             LogKind::State => {
                 self.state_bytes += bytes;
-                if self.state_bytes >= self.topic.state_roll_size().get() && !self.is_state_rolling
-                {
-                    self.is_state_rolling = true;
+                if self.state_bytes >= self.topic.state_roll_size().get() {
+                    // Asked again after as much again: it comes to nothing while too few bookies can be written.
+                    self.state_bytes = 0;
                     let roll = ledger::Event::Roll(LogKind::State);
                     around.owner.handle(step.now, roll, around.owner_effects);
                 }
@@ -275,7 +273,6 @@ impl Serving {
             }
             LogKind::State => {
                 self.state_bytes = 0;
-                self.is_state_rolling = false;
                 self.event(step, Event::StateLedgerStarted { ledger });
             }
         }

@@ -13,8 +13,8 @@ use crate::producers::{ProducerTable, Producers};
 use crate::state::{SnapshotSource, StateLog, Waiter};
 use crate::subscription::{Pumped, Scene, Subscription};
 use crate::{
-    AckSet, Config, Effect, Event, OpenProducer, Opened, OpeningNotes, Position, Publish, StreamId,
-    Token, TopicStats, problems,
+    AckSet, Config, Effect, Event, OffsetRange, OpenProducer, Opened, OpeningNotes, Position,
+    Publish, StreamId, Token, TopicStats, problems,
 };
 
 /// One shard as its users see it: producers, subscriptions and consumers over two logs it only appends to and reads.
@@ -184,6 +184,11 @@ impl Topic {
     /// The first offset that is not confirmed.
     pub const fn confirmed_end(&self) -> Offset {
         self.producers.confirmed_end()
+    }
+
+    /// The messages that wait for the disk.
+    pub const fn unconfirmed(&self) -> OffsetRange {
+        self.producers.unconfirmed()
     }
 
     /// What is acked of a subscription, durable or not.

@@ -16,8 +16,8 @@ pub(crate) use sequences::{Recent, Sequences};
 pub(crate) use table::{Named, ProducerTable};
 
 use crate::{
-    Config, Effect, OpenProducer, ProducerIdentity, ProducerLimits, ProducerReady, ProducerStats,
-    StreamId, Token, problems,
+    Config, Effect, OffsetRange, OpenProducer, ProducerIdentity, ProducerLimits, ProducerReady,
+    ProducerStats, StreamId, Token, problems,
 };
 
 /// All producers of a shard, and the end of its message log.
@@ -129,6 +129,10 @@ impl Producers {
 
     pub(crate) const fn confirmed_end(&self) -> Offset {
         self.confirmed_end
+    }
+
+    pub(crate) const fn unconfirmed(&self) -> OffsetRange {
+        OffsetRange::new(self.confirmed_end, self.next_offset)
     }
 
     /// What is confirmed, for a snapshot.
