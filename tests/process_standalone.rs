@@ -225,6 +225,14 @@ fn an_occupied_port_is_named() {
 }
 
 #[test]
+fn a_lease_out_of_bounds_is_named_before_meta_is_waited_for() {
+    let nobody = free_addresses(1).unwrap()[0];
+    let line = words(&format!("serving --name s1 --meta {nobody} --lease 1ms"));
+    let said = refused(line, 1);
+    assert!(said.contains("the lease must be 500 ms to 60 s"), "{said}");
+}
+
+#[test]
 fn a_directory_in_use_is_not_shared() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

@@ -27,6 +27,9 @@ const TOPICS_MAX: usize = 100_000;
 /// The ack deadline of subscriptions that do not name one.
 const ACK_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a new subscription may wait for its first position to be on disk.
+const CURSOR_WITHIN: Duration = Duration::from_secs(10);
+
 /// When a client whose stream broke behind this node may try again: an owner that died is replaced in some seconds.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -198,7 +201,9 @@ impl Node {
         record: SubscriptionRecord,
     ) -> Result<SubscriptionRecord, Problem> {
         let (name, id) = (record.name.clone(), record.id);
-        shard.handle.create_cursor(record).await?;
+        let made = shard.handle.create_cursor(record);
+        let made = self.host.clock.timeout(CURSOR_WITHIN, made).await;
+        made.map_err(|_| cursor_late(&name))??;
         match self
             .execute(Command::ActivateSubscription { name, id })
             .await?
@@ -396,6 +401,15 @@ fn not_owner(shard: ShardId) -> Problem {
         format!("another node serves {shard}; look the topic up again"),
     )
     .retry_after(Duration::ZERO)
+}
+
+/// A new subscription is not on disk in time.
+fn cursor_late(name: &SubscriptionName) -> Problem {
+    let text = format!(
+        "the first position of the subscription is not on disk after {CURSOR_WITHIN:?}; `ledgerline cluster status` says \
+         whether too few bookies take writes; then repeat the call, which goes on with it"
+    );
+    Problem::new(Reason::OutcomeUnknown, text).with_resource(name)
 }
 
 fn odd_answer() -> Problem {

@@ -136,7 +136,6 @@ pub(crate) async fn bookie(args: servers::Bookie) -> anyhow::Result<()> {
 pub(crate) async fn serving(args: servers::Serving) -> anyhow::Result<()> {
     let stop = terminal::stop_signal();
     let host = Host::real("ledgerline");
-    let client = connect(&host, &args.meta, &stop).await?;
     let listen = Address::new(args.listen.to_string());
     let mut config = serving::ServingConfig::new(args.name.clone(), listen);
     config.advertise = args.advertise.map(|address| format!("http://{address}"));
@@ -144,6 +143,8 @@ pub(crate) async fn serving(args: servers::Serving) -> anyhow::Result<()> {
     config.quorum = args.quorum;
     config.lease = args.lease;
     broker(&mut config, &args.broker);
+    config.validate()?; // Before meta is waited for.
+    let client = connect(&host, &args.meta, &stop).await?;
     let serving = serving::Serving::start(&host, config, client).await?;
     let server = format!("--server {}", serving.endpoint());
     Banner::new("serving")

@@ -251,7 +251,7 @@ async fn lists_of_topics_come_in_pages_in_order_of_name() {
     refused(answer, BAD.0, BAD.1, "parent");
 }
 
-fn create_subscription(topic: &str, id: &str) -> pb::CreateSubscriptionRequest {
+pub(crate) fn create_subscription(topic: &str, id: &str) -> pb::CreateSubscriptionRequest {
     pb::CreateSubscriptionRequest {
         parent: topic.to_owned(),
         subscription: None,

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pb::publisher_client::PublisherClient;
+use pb::subscription_service_client::SubscriptionServiceClient;
 use proto::raw::v1 as pb;
+use proto::status::from_status;
 use tonic::Code;
-use types::{ErrorKind, Quorum};
+use types::{ErrorKind, Quorum, Reason};
 
+use crate::admin::create_subscription;
 use crate::consume::publish;
 use crate::support::{
     Cluster, Consuming, Plan, Publishing, batch, body, offsets, open_consumer, open_producer, until,
@@ -242,6 +245,12 @@ async fn when_the_disks_are_full_publishing_waits_and_reading_goes_on() {
     assert!(waits.is_err(), "no receipt before it is stored: {waits:?}");
     let (mut consumer, ready) = consumer(&cluster, 0).await;
     assert_eq!(offsets(&consumer.messages(3).await.unwrap()), [0, 1, 2]);
+    let mut admin = SubscriptionServiceClient::new(cluster.client(0));
+    let late = admin
+        .create_subscription(create_subscription("orders", "late"))
+        .await;
+    let problem = from_status(&late.unwrap_err());
+    assert_eq!(problem.reason, Reason::OutcomeUnknown, "{problem:?}");
 
     for index in 0..3 {
         cluster.disk(index).set_capacity(None);
@@ -251,4 +260,8 @@ async fn when_the_disks_are_full_publishing_waits_and_reading_goes_on() {
     assert_eq!(send_acked(&mut stream, 4..6).await, [4, 5]);
     assert_eq!(offsets(&consumer.messages(3).await.unwrap()), [3, 4, 5]);
     consumer.ack(1, 0, 6, ready.generation).await;
+    admin
+        .create_subscription(create_subscription("orders", "late"))
+        .await
+        .expect("repeated, it goes on with what was begun");
 }
