@@ -99,7 +99,7 @@ async fn a_stream_behind_another_node_ends_with_a_word_to_try_again() {
         consumer.next().await.unwrap_err(),
     ] {
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-        let problem = proto::status::from_status(&status);
+        let problem = from_status(&status);
         assert_eq!(problem.kind(), ErrorKind::Retry, "{problem:?}");
         assert!(!status.details().is_empty(), "{status:?}");
     }
