@@ -6,175 +6,25 @@
 //! `LEDGERLINE_ROUNDS` makes it kill more often.
 #![expect(
     clippy::disallowed_methods,
-    clippy::print_stdout,
     reason = "a test on real processes, in real time"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Context;
 use ledgerline_client::{Quorum, SubscriptionMode};
-use tests::check::{Limits, Report, Verdict, judge_bytes};
-use tests::history::{Guarantees, HistoryWriter};
-use tests::process::{Cluster, Habits, Load, Role, commands, wait_until};
+use tests::check::Limits;
+use tests::process::{GIVE_UP, Habits, READERS, Run, TOPIC, WORKERS, commands, wait_until};
 use tests::workload::Workload;
-
-const TOPIC: &str = "orders";
-/// Ordered, one consumer.
-const READERS: &str = "readers";
-/// Shared by two consumers.
-const WORKERS: &str = "workers";
-/// Messages a second, of two writers together.
-const RATE: u32 = 200;
-/// How long publishing and consuming may stand still after a node was killed.
-const GIVE_UP: Duration = Duration::from_secs(15);
-
-/// Two cores do not hold two clusters.
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn binary() -> PathBuf {
     let named = std::env::var_os(commands::BINARY_ENV).map(PathBuf::from);
     named.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ledgerline")))
 }
 
-/// A cluster under load.
-struct Run {
-    name: &'static str,
-    cluster: Cluster,
-    load: Load,
-    history: HistoryWriter,
-    _alone: MutexGuard<'static, ()>,
-}
-
-impl Run {
-    /// Starts everything and waits until the load flows.
-    fn start(name: &'static str, readers: Habits, workers: Habits) -> anyhow::Result<Self> {
-        let alone = one_at_a_time();
-        let begun = Instant::now();
-        let promises = Guarantees {
-            faults: true,
-            ..Guarantees::full()
-        };
-        let history = HistoryWriter::in_memory(promises);
-        let mut cluster = Cluster::separate(&binary(), 3, 2)?;
-        cluster.record_faults(history.clone());
-        for bookie in ["bookie-1", "bookie-2", "bookie-3"] {
-            let small = ["--journal-file", "16MiB", "--free-low", "64MiB"];
-            cluster.node(bookie)?.extra = small.map(Into::into).to_vec();
-        }
-        cluster.start_all()?;
-        cluster.wait_ready()?;
-        let addresses: Vec<String> = cluster.nodes(Role::Serving).map(|n| n.endpoint()).collect();
-        let mut load = Load::new(&addresses.join(","), history.clone())?;
-        load.create_topic(TOPIC, Quorum::THREE_TWO)?;
-        load.subscribe(TOPIC, READERS, SubscriptionMode::Exclusive)?;
-        load.subscribe(TOPIC, WORKERS, SubscriptionMode::Shared)?;
-        load.consume(TOPIC, READERS, "reader", readers);
-        load.consume(TOPIC, WORKERS, "worker-1", workers);
-        load.consume(TOPIC, WORKERS, "worker-2", workers);
-        for plan in Workload::modest(1, 2, u64::MAX, RATE).writers() {
-            load.write(plan);
-        }
-        let run = Self {
-            name,
-            cluster,
-            load,
-            history,
-            _alone: alone,
-        };
-        run.flows(RATE.into())?;
-        println!("{name}: the load flows after {:.1?}", begun.elapsed());
-        run.forget_pauses()?;
-        Ok(run)
-    }
-
-    /// Waits until so many more messages are stored, and as many are consumed.
-    fn flows(&self, messages: u64) -> anyhow::Result<()> {
-        let written = self.load.written();
-        let count = |counts: &tests::process::Counts| counts.done.load(Ordering::Relaxed);
-        let readers = self.load.consumed(READERS)?;
-        let workers = self.load.consumed(WORKERS)?;
-        let wanted = [written, readers, workers].map(|counts| count(counts) + messages);
-        let within = GIVE_UP * 2 + Duration::from_secs(messages * 2 / u64::from(RATE));
-        let flows = wait_until(within, || {
-            let now = [written, readers, workers].map(count);
-            now.iter().zip(&wanted).all(|(now, wanted)| now >= wanted)
-        });
-        anyhow::ensure!(
-            flows,
-            "the load does not flow: written {written:?}, readers {readers:?}, workers {workers:?}"
-        );
-        Ok(())
-    }
-
-    fn forget_pauses(&self) -> anyhow::Result<()> {
-        self.load.written().take_longest_pause();
-        self.load.consumed(READERS)?.take_longest_pause();
-        self.load.consumed(WORKERS)?.take_longest_pause();
-        Ok(())
-    }
-
-    /// Prints how long the load stood still, and gives up on a stillness that is too long.
-    fn report_pauses(&self, after: &str, most: Duration) -> anyhow::Result<()> {
-        let publishing = self.load.written().take_longest_pause();
-        let readers = self.load.consumed(READERS)?.take_longest_pause();
-        let workers = self.load.consumed(WORKERS)?.take_longest_pause();
-        println!(
-            "{}: after {after}: longest gap in publishing {publishing:.2?}, \
-             in consuming {readers:.2?} (exclusive), {workers:.2?} (shared)",
-            self.name
-        );
-        anyhow::ensure!(
-            publishing.max(readers).max(workers) <= most,
-            "the load stood still for too long after {after}"
-        );
-        Ok(())
-    }
-
-    /// The serving node that owns the topic.
-    fn owner(&self) -> anyhow::Result<String> {
-        let endpoint = self.load.owner(TOPIC)?;
-        let mut nodes = self.cluster.nodes(Role::Serving);
-        let owner = nodes.find(|node| node.endpoint() == endpoint);
-        Ok(owner
-            .with_context(|| format!("no node at {endpoint}"))?
-            .name
-            .clone())
-    }
-
-    /// Ends the load, drains every subscription, and judges.
-    fn judge(mut self, subscriptions: &[&str], limits: Limits) -> anyhow::Result<Report> {
-        self.load.finish_writing()?;
-        for subscription in subscriptions {
-            self.load
-                .drain(TOPIC, subscription, Duration::from_secs(60))?;
-        }
-        self.load.finish()?;
-        let bytes = self.history.finish()?;
-        let report = judge_bytes(&bytes, limits);
-        println!("{}: {report}", self.name);
-        if let Some(path) = std::env::var_os("LEDGERLINE_HISTORY") {
-            keep(&PathBuf::from(path), self.name, &bytes)?;
-        } else if report.verdict != Verdict::Valid {
-            keep(&self.cluster.dir().join("history"), self.name, &bytes)?;
-        }
-        assert_eq!(report.verdict, Verdict::Valid, "{report}");
-        Ok(report)
-    }
-}
-
-fn keep(path: &Path, name: &str, history: &[u8]) -> anyhow::Result<()> {
-    let mut path = path.as_os_str().to_owned();
-    path.push(".");
-    path.push(name);
-    println!("history: {}", path.display());
-    Ok(std::fs::write(path, history)?)
+fn start(name: &'static str, readers: Habits, workers: Habits) -> Run {
+    Run::start(&binary(), name, readers, workers).expect("the cluster comes up")
 }
 
 /// How often the tests kill: twice, or as `LEDGERLINE_ROUNDS` says, for a longer search.
@@ -189,7 +39,7 @@ fn limits(recovery: Duration) -> Limits {
 
 #[test]
 fn a_killed_bookie_fails_no_publish_and_shards_still_open() {
-    let mut run = Run::start("bookie", Habits::default(), Habits::default()).unwrap();
+    let mut run = start("bookie", Habits::default(), Habits::default());
     run.cluster.kill("bookie-2").unwrap();
     run.flows(600).unwrap();
     run.report_pauses("kill -9 of a bookie", GIVE_UP).unwrap();
@@ -225,7 +75,7 @@ fn a_killed_owner_is_replaced_and_nothing_is_lost_doubled_or_reordered() {
         nack_every: 11,
         ..Habits::default()
     };
-    let mut run = Run::start("owner", Habits::default(), nacks).unwrap();
+    let mut run = start("owner", Habits::default(), nacks);
     for round in 1..=rounds() {
         let owner = run.owner().unwrap();
         run.cluster.kill(&owner).unwrap();
@@ -246,7 +96,7 @@ fn everything_killed_at_once_keeps_what_was_acked_and_redelivers_what_was_not() 
         hold_every: 7,
         ..Habits::default()
     };
-    let mut run = Run::start("all", holds, holds).unwrap();
+    let mut run = start("all", holds, holds);
     for round in 1..=rounds() {
         run.flows(300).unwrap();
         run.cluster.kill_all().unwrap();

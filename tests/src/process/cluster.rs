@@ -287,8 +287,11 @@ impl Cluster {
     ///
     /// When it does not run, does not end in time, or ends with an error.
     pub fn stop(&mut self, name: &str) -> anyhow::Result<()> {
+        self.process(name)?;
+        self.note("stop", name, Phase::Start);
         let status = self.process(name)?.stop(STOP_LIMIT)?;
         self.running.remove(name);
+        self.note("stop", name, Phase::Stop);
         anyhow::ensure!(status.success(), "{name} ended with {status}");
         Ok(())
     }

@@ -7,6 +7,7 @@
 //!   written to the run's history.
 //! - [`Tool`]: commands that end by themselves, with a deadline.
 //! - [`Load`]: writers and consumers on the public client, whose doings are the run's history.
+//! - [`Run`]: a cluster under load, from its start to the verdict.
 //!
 //! Everything listens on 127.0.0.1. Whatever still runs is killed when its handle is dropped; the directory of a cluster
 //! is removed with it, unless the test panics: then it stays, with all logs, and its path is printed.
@@ -16,6 +17,7 @@ mod cluster;
 pub mod commands;
 mod load;
 mod ports;
+mod run;
 mod tool;
 
 pub use child::{Process, ProcessError, wait_until};
@@ -23,6 +25,7 @@ pub use cluster::Cluster;
 pub use commands::{Node, Role, binary};
 pub use load::{Counts, Habits, Load};
 pub use ports::free_addresses;
+pub use run::{GIVE_UP, READERS, Run, TOPIC, WORKERS};
 pub use tool::{Ended, Tool};
 
 #[cfg(test)]
