@@ -1,4 +1,7 @@
-//! A cluster of separate processes that freeze, leave and come back under load: see `process_cluster.rs`, which kills them.
+//! A cluster of separate processes that freeze, leave, come back and are killed at random under load. See also
+//! `process_cluster.rs`.
+//!
+//! `LEDGERLINE_CYCLES` says how often nodes are killed at random (20), `LEDGERLINE_KILL_SEED` which ones: the seed is printed.
 #![expect(
     clippy::disallowed_methods,
     reason = "a test on real processes, in real time"
@@ -6,8 +9,9 @@
 
 use std::path::PathBuf;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use host::Rng;
 use tests::check::Limits;
 use tests::process::{GIVE_UP, Habits, READERS, Run, WORKERS, commands};
 
@@ -96,6 +100,55 @@ fn every_node_is_restarted_in_turn_and_no_client_sees_an_error() {
         run.cluster.wait_ready().unwrap();
         run.flows(200).unwrap();
         run.report_pauses(&format!("the restart of {node}"), GIVE_UP)
+            .unwrap();
+    }
+    judge(run);
+}
+
+/// A number from the environment.
+fn named(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn nodes_killed_at_random_over_and_over_lose_double_and_reorder_nothing() {
+    let clock = || SystemTime::now().duration_since(UNIX_EPOCH);
+    let seed = named("LEDGERLINE_KILL_SEED").unwrap_or_else(|| clock().unwrap().as_secs());
+    let cycles = named("LEDGERLINE_CYCLES").unwrap_or(20);
+    println!("kills: LEDGERLINE_KILL_SEED={seed} LEDGERLINE_CYCLES={cycles}");
+    let rng = Rng::seeded(seed);
+    let habits = Habits {
+        nack_every: 97,
+        ..Habits::default()
+    };
+    let mut run = Run::start_at(&binary(), "kills", 2_000, [Habits::default(), habits])
+        .expect("the cluster comes up");
+    let names = [
+        "bookie-1",
+        "bookie-2",
+        "bookie-3",
+        "serving-1",
+        "serving-2",
+        "meta",
+    ];
+    for cycle in 1..=cycles {
+        // One node; or several at once, as when a machine or the power fails.
+        let several = if rng.one_in(4) { 1 + rng.below(5) } else { 0 };
+        let mut killed = vec![names[rng.index(names.len())]];
+        for _ in 0..several {
+            let one = names[rng.index(names.len())];
+            if !killed.contains(&one) {
+                killed.push(one);
+            }
+        }
+        for node in &killed {
+            run.cluster.kill(node).unwrap();
+        }
+        sleep(Duration::from_millis(rng.below(3_000)));
+        run.cluster.start_all().unwrap();
+        run.cluster.wait_ready().unwrap();
+        run.flows(1_000).unwrap();
+        run.report_pauses(&format!("kill -9 {cycle} of {killed:?}"), GIVE_UP * 2)
             .unwrap();
     }
     judge(run);

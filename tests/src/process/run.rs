@@ -44,6 +44,8 @@ pub struct Run {
     /// Its load.
     pub load: Load,
     history: HistoryWriter,
+    /// Messages a second.
+    rate: u32,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -60,6 +62,21 @@ impl Run {
         readers: Habits,
         workers: Habits,
     ) -> anyhow::Result<Self> {
+        Self::start_at(binary, name, RATE, [readers, workers])
+    }
+
+    /// As [`Run::start`], with so many messages a second; `habits` are those of the readers and of the workers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Run::start`].
+    pub fn start_at(
+        binary: &Path,
+        name: &'static str,
+        rate: u32,
+        habits: [Habits; 2],
+    ) -> anyhow::Result<Self> {
+        let [readers, workers] = habits;
         let alone = one_at_a_time();
         let begun = Instant::now();
         let promises = Guarantees {
@@ -83,7 +100,7 @@ impl Run {
         load.consume(TOPIC, READERS, "reader", readers);
         load.consume(TOPIC, WORKERS, "worker-1", workers);
         load.consume(TOPIC, WORKERS, "worker-2", workers);
-        for plan in Workload::modest(1, 2, u64::MAX, RATE).writers() {
+        for plan in Workload::modest(1, 2, u64::MAX, rate).writers() {
             load.write(plan);
         }
         let run = Self {
@@ -91,9 +108,10 @@ impl Run {
             cluster,
             load,
             history,
+            rate,
             _alone: alone,
         };
-        run.flows(RATE.into())?;
+        run.flows(rate.into())?;
         println!("{name}: the load flows after {:.1?}", begun.elapsed());
         run.forget_pauses()?;
         Ok(run)
@@ -110,7 +128,7 @@ impl Run {
         let readers = self.load.consumed(READERS)?;
         let workers = self.load.consumed(WORKERS)?;
         let wanted = [written, readers, workers].map(|counts| count(counts) + messages);
-        let within = GIVE_UP * 2 + Duration::from_secs(messages * 2 / u64::from(RATE));
+        let within = GIVE_UP * 2 + Duration::from_secs(messages * 2 / u64::from(self.rate));
         let flows = wait_until(within, || {
             let now = [written, readers, workers].map(count);
             now.iter().zip(&wanted).all(|(now, wanted)| now >= wanted)
