@@ -246,6 +246,7 @@ pub(crate) fn subscription(record: &SubscriptionRecord) -> pb::Subscription {
     let state = match record.state {
         SubscriptionState::Creating => pb::SubscriptionState::Creating,
         SubscriptionState::Active => pb::SubscriptionState::Active,
+        SubscriptionState::Deleted => pb::SubscriptionState::Unspecified, // Never shown.
     };
     pb::Subscription {
         name: record.name.to_string(),

@@ -182,6 +182,31 @@ impl Node {
         }
     }
 
+    /// Takes a subscription of a shard that is served here away. When it returns its consumers have ended or are about to,
+    /// and its name may be used again.
+    pub(crate) async fn delete_subscription(
+        &self,
+        shard: &Local,
+        name: SubscriptionName,
+    ) -> Result<(), Problem> {
+        // Meta answers with the record also when an earlier call, whose answer was lost, deleted it: the shard may still
+        // have it, the client is told that there is none.
+        let found = self.subscription(&name).await;
+        let session = self.session;
+        match self
+            .execute(Command::DeleteSubscription { name, session })
+            .await?
+        {
+            Reply::Subscription(record) => {
+                tracing::info!(subscription = %record.name, "subscription deleted");
+                // A shard that is over: its next owner reads a list without it.
+                let _ = shard.handle.drop_subscription(record.id).await;
+                found.map(drop)
+            }
+            _ => Err(odd_answer()),
+        }
+    }
+
     /// Finishes a subscription that somebody began to make.
     pub(crate) async fn resume_subscription(
         &self,
@@ -191,7 +216,10 @@ impl Node {
         let record = self.subscription(name).await?;
         match record.state {
             SubscriptionState::Active => Ok(record),
-            SubscriptionState::Creating => self.activate(shard, record).await,
+            // Meta refuses one that was deleted.
+            SubscriptionState::Creating | SubscriptionState::Deleted => {
+                self.activate(shard, record).await
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use super::client::{Output, Server, block_on, explain};
 use super::topic::time;
 use super::values;
 
-/// Make and look at subscriptions: groups of consumers that share a place in a topic.
+/// Make, look at and delete subscriptions: groups of consumers that share a place in a topic.
 #[derive(Debug, Args)]
 pub(crate) struct Subscription {
     #[command(subcommand)]
@@ -44,6 +44,11 @@ enum Command {
     },
     /// Show a subscription.
     Get {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Take a subscription away, with its place in the topic. Its consumers end; other subscriptions lose nothing.
+    Delete {
         #[command(flatten)]
         which: Which,
     },
@@ -98,6 +103,10 @@ impl Subscription {
                     .get_subscription(&which.name())
                     .await
                     .map(|it| show(&it)),
+                Command::Delete { which } => admin
+                    .delete_subscription(&which.name())
+                    .await
+                    .map(|()| json!({ "deleted": which.name() })),
                 Command::List { topic } => {
                     let all = admin.list_subscriptions(topic).await;
                     all.map(|all| all.iter().map(show).collect())

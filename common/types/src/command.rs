@@ -113,6 +113,14 @@ pub enum Command {
         /// Its number.
         id: SubscriptionId,
     },
+    /// Takes a subscription away: the next owner does not know it, and this one, whose session it names, forgets it when
+    /// it hears of it. Again is the same.
+    DeleteSubscription {
+        /// The subscription.
+        name: SubscriptionName,
+        /// The session that owns the topic's shard.
+        session: SessionId,
+    },
     /// Claims a shard.
     ClaimShard(Claim),
     /// An owner's change of its shard.

@@ -58,13 +58,15 @@ pub enum StartPosition {
     Offset(crate::Offset),
 }
 
-/// How far the making of a subscription is.
+/// How a subscription stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SubscriptionState {
     /// Numbered, but the owner has not made its first cursor durable yet: nobody may use it.
     Creating,
     /// Its cursor is durable.
     Active,
+    /// It is no more. Its record stays until another one of its name is made, under another number.
+    Deleted,
 }
 
 /// A subscription.

@@ -2,6 +2,7 @@
 
 use types::cluster::{BookieRecord, NodeRole, SessionRecord, SessionState};
 use types::command::{Answer, Page, Query};
+use types::topic::SubscriptionState;
 use types::{BookieId, LedgerId, Problem, Reason, ShardId, TopicName};
 
 use crate::codec::{key_prefix, named_prefix};
@@ -48,7 +49,8 @@ fn dispatch(query: &Query, snapshot: &Snapshot) -> Result<Answer, Halt> {
         }
         Query::Topic(name) => Answer::Topic(one(d.topic(&Key::Topic(name.clone()))?)),
         Query::Subscription(name) => {
-            Answer::Subscription(one(d.subscription(&Key::Subscription(name.clone()))?))
+            let found = one(d.subscription(&Key::Subscription(name.clone()))?);
+            Answer::Subscription(found.filter(|it| it.state != SubscriptionState::Deleted))
         }
         Query::Tenants(page) => Answer::Tenants(list(
             snapshot,

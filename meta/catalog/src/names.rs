@@ -8,8 +8,8 @@ use types::topic::{
     NamespaceRecord, SubscriptionRecord, SubscriptionState, TenantRecord, TopicRecord,
 };
 use types::{
-    ClusterId, Epoch, NamespaceName, Problem, Quorum, Reason, SubscriptionId, SubscriptionName,
-    TenantName, TopicName, WallTime,
+    ClusterId, Epoch, NamespaceName, Problem, Quorum, Reason, SessionId, SubscriptionId,
+    SubscriptionName, TenantName, TopicName, WallTime,
 };
 
 use crate::plan::{Done, Drafting, Halt};
@@ -146,7 +146,8 @@ pub(crate) fn create_subscription(d: &mut Drafting<'_>, command: &Command) -> Re
     let Some((topic, _)) = d.topic(&topic_key)? else {
         return Err(not_found(Reason::TopicNotFound, "topic", &name.topic()).into());
     };
-    if d.subscription(&key)?.is_some() {
+    let before = d.subscription(&key)?;
+    if before.is_some_and(|(before, _)| before.state != SubscriptionState::Deleted) {
         return Err(exists(name).into());
     }
     if ack_deadline.is_zero() || *ack_deadline > ACK_DEADLINE_MAX {
@@ -189,16 +190,58 @@ pub(crate) fn activate_subscription(
             .with("actual", record.id)
             .into());
     }
-    if record.state == SubscriptionState::Active {
+    match record.state {
+        SubscriptionState::Creating => {}
+        SubscriptionState::Active => {
+            return Ok(Done::Answer(Reply::Subscription(record.clone())));
+        }
+        SubscriptionState::Deleted => {
+            return Err(not_found(Reason::SubscriptionNotFound, "subscription", name).into());
+        }
+    }
+    Ok(set_state(d, record.clone(), SubscriptionState::Active))
+}
+
+/// Takes a subscription away. Only while the session owns the shard: an owner that claims later reads a list without it.
+pub(crate) fn delete_subscription(
+    d: &mut Drafting<'_>,
+    name: &SubscriptionName,
+    session: SessionId,
+) -> Result<Done, Halt> {
+    let key = Key::Subscription(name.clone());
+    let topic_key = Key::Topic(name.topic());
+    d.want([topic_key.clone(), key.clone()])?;
+    let Some((topic, _)) = d.topic(&topic_key)? else {
+        return Err(not_found(Reason::TopicNotFound, "topic", &name.topic()).into());
+    };
+    let shards = topic.shards.clone();
+    for shard in shards {
+        let (record, _) = crate::shard::shard(d, shard)?;
+        if record.owner != Some(session) {
+            let message = format!("another node owns the topic name={}", name.topic());
+            return Err(Problem::new(Reason::NotOwner, message)
+                .with("epoch", record.epoch.get())
+                .into());
+        }
+    }
+    let Some((record, _)) = d.subscription(&key)? else {
+        return Err(not_found(Reason::SubscriptionNotFound, "subscription", name).into());
+    };
+    if record.state == SubscriptionState::Deleted {
         return Ok(Done::Answer(Reply::Subscription(record.clone())));
     }
-    let record = SubscriptionRecord {
-        state: SubscriptionState::Active,
-        ..record.clone()
-    };
+    Ok(set_state(d, record.clone(), SubscriptionState::Deleted))
+}
+
+fn set_state(d: &mut Drafting<'_>, record: SubscriptionRecord, state: SubscriptionState) -> Done {
+    let record = SubscriptionRecord { state, ..record };
+    let name = record.name.clone();
     d.tell(Change::Subscription(name.clone()));
-    d.put(key, Record::Subscription(record.clone()));
-    Ok(Done::write(Reply::Subscription(record)))
+    d.put(
+        Key::Subscription(name),
+        Record::Subscription(record.clone()),
+    );
+    Done::write(Reply::Subscription(record))
 }
 
 fn put_tenant(d: &mut Drafting<'_>, name: TenantName, at: WallTime) -> TenantRecord {

@@ -127,6 +127,9 @@ fn dispatch(command: &Command, d: &mut Drafting<'_>) -> Result<Done, Halt> {
         Command::CreateTopic { name, quorum, at } => names::create_topic(d, name, *quorum, *at),
         Command::CreateSubscription { .. } => names::create_subscription(d, command),
         Command::ActivateSubscription { name, id } => names::activate_subscription(d, name, *id),
+        Command::DeleteSubscription { name, session } => {
+            names::delete_subscription(d, name, *session)
+        }
         Command::ClaimShard(claim) => shard::claim(d, claim),
         Command::ChangeShard(command) => shard::change(d, command),
         Command::AcceptLoss { .. } => shard::accept_loss(d, command),

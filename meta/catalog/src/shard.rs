@@ -382,7 +382,7 @@ fn write_shard(
     Done::Write(Draft::Shard { record, tails })
 }
 
-fn shard(d: &mut Drafting<'_>, id: ShardId) -> Result<(ShardRecord, Revision), Halt> {
+pub(crate) fn shard(d: &mut Drafting<'_>, id: ShardId) -> Result<(ShardRecord, Revision), Halt> {
     match d.shard(&Key::Shard(id))? {
         Some((record, versioned)) => Ok((record.clone(), versioned.modified)),
         None => Err(not_found(Reason::TopicNotFound, "shard", &id).into()),

@@ -357,6 +357,7 @@ const fn is_repeatable(command: &Command) -> bool {
         | Command::RegisterBookie { .. }
         | Command::ReportBookie { .. }
         | Command::ActivateSubscription { .. }
+        | Command::DeleteSubscription { .. }
         | Command::AcceptLoss { .. } => true,
         // A second try would be told that the name is taken, and not by whom.
         Command::CreateTenant { .. }

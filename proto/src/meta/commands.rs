@@ -107,6 +107,12 @@ pub fn command_to_wire(command: &Command) -> Result<pb::Command, Problem> {
                 id: id.get(),
             })
         }
+        Command::DeleteSubscription { name, session } => {
+            Wire::DeleteSubscription(pb::DeleteSubscription {
+                name: name.to_string(),
+                session: session.get(),
+            })
+        }
         Command::ClaimShard(claim) => Wire::ClaimShard(pb::ClaimShard {
             shard: claim.shard.get(),
             session: claim.session.get(),
@@ -192,6 +198,10 @@ pub fn command(command: pb::Command, at: WallTime) -> Result<Command, Problem> {
         Wire::ActivateSubscription(activate) => Command::ActivateSubscription {
             name: parse("name", &activate.name)?,
             id: SubscriptionId::new(activate.id),
+        },
+        Wire::DeleteSubscription(delete) => Command::DeleteSubscription {
+            name: parse("name", &delete.name)?,
+            session: SessionId::new(delete.session),
         },
         Wire::ClaimShard(claim) => Command::ClaimShard(Claim {
             shard: ShardId::new(claim.shard),

@@ -279,6 +279,7 @@ fn replies_survive_the_wire() {
         Reply::Topic(topic_of()),
         Reply::Subscription(subscription_of(SubscriptionState::Creating)),
         Reply::Subscription(subscription_of(SubscriptionState::Active)),
+        Reply::Subscription(subscription_of(SubscriptionState::Deleted)),
         Reply::Shard(ShardOutcome::Committed(view_of(Some(0), Some(0)))),
         Reply::Shard(ShardOutcome::Conflict(view_of(None, None))),
     ];

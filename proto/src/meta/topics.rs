@@ -62,6 +62,7 @@ pub(super) fn subscription_to_wire(it: &SubscriptionRecord) -> pb::Subscription 
     let state = match it.state {
         SubscriptionState::Creating => pb::SubscriptionState::Creating,
         SubscriptionState::Active => pb::SubscriptionState::Active,
+        SubscriptionState::Deleted => pb::SubscriptionState::Deleted,
     };
     pb::Subscription {
         id: it.id.get(),
@@ -79,6 +80,7 @@ pub(super) fn subscription(it: pb::Subscription) -> Result<SubscriptionRecord, P
     let state = match it.state() {
         pb::SubscriptionState::Creating => SubscriptionState::Creating,
         pb::SubscriptionState::Active => SubscriptionState::Active,
+        pb::SubscriptionState::Deleted => SubscriptionState::Deleted,
         pb::SubscriptionState::Unspecified => return Err(missing("subscription.state")),
     };
     Ok(SubscriptionRecord {

@@ -224,6 +224,17 @@ impl Admin {
         )
     }
 
+    /// Takes a subscription away, with its place in the topic. Its consumers end, and its name may be used again.
+    pub async fn delete_subscription(&self, subscription: &str) -> Result<(), Error> {
+        let name = subscription_name(subscription)?.to_string();
+        let request = pb::DeleteSubscriptionRequest { name };
+        call!(
+            self,
+            false,
+            SubscriptionServiceClient.delete_subscription(request)
+        )
+    }
+
     /// Every subscription of a topic, in order of name.
     pub async fn list_subscriptions(&self, topic: &str) -> Result<Vec<api::Subscription>, Error> {
         let parent = topic_name(topic)?.to_string();

@@ -4,7 +4,7 @@ use pb::subscription_service_client::SubscriptionServiceClient;
 use proto::raw::v1 as pb;
 use tonic::{Request, Response, Status};
 use types::command::{Answer, Query};
-use types::topic::{StartPosition, SubscriptionMode};
+use types::topic::{StartPosition, SubscriptionMode, SubscriptionState};
 use types::{Problem, Reason, SubscriptionName, TopicName};
 
 use super::admin::mismatch;
@@ -66,9 +66,37 @@ impl pb::subscription_service_server::SubscriptionService for Services {
         {
             Answer::Subscriptions(records) => Ok(Response::new(pb::ListSubscriptionsResponse {
                 next_page_token: convert::next_page(&records, limit, |r| r.name.as_str()),
-                subscriptions: records.iter().map(convert::subscription).collect(),
+                subscriptions: records
+                    .iter()
+                    .filter(|record| record.state != SubscriptionState::Deleted)
+                    .map(convert::subscription)
+                    .collect(),
             })),
             _ => Err(refuse(mismatch())),
+        }
+    }
+
+    async fn delete_subscription(
+        &self,
+        request: Request<pb::DeleteSubscriptionRequest>,
+    ) -> Result<Response<()>, Status> {
+        let hop = Hop::of(request.metadata());
+        let name: SubscriptionName =
+            convert::name("name", &request.get_ref().name).map_err(refuse)?;
+        let topic = self.node.topic(&name.topic()).await.map_err(refuse)?;
+        match self.node.place(&topic, hop).await.map_err(refuse)? {
+            Place::Here(shard) => {
+                let deleted = self.node.delete_subscription(&shard, name).await;
+                deleted.map(Response::new).map_err(refuse)
+            }
+            Place::There(owner) => {
+                let channel = self.node.peers.channel(&owner.endpoint);
+                let mut client = SubscriptionServiceClient::new(channel);
+                let answer = client
+                    .delete_subscription(forward::marked(request, &self.node.config.name))
+                    .await;
+                answer.map_err(|status| self.node.upstream_failed(topic.shards[0], status))
+            }
         }
     }
 

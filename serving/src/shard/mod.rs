@@ -315,6 +315,15 @@ impl ShardHandle {
         answer.await.unwrap_or_else(|_| Err(lost()))
     }
 
+    /// Forgets a subscription that meta has taken away: its consumers end. A shard that opens forgets it too.
+    ///
+    /// # Errors
+    ///
+    /// `STOPPING` or `NOT_OWNER`: the shard is not served here any more, and its next owner does not know it.
+    pub async fn drop_subscription(&self, subscription: SubscriptionId) -> Result<(), Problem> {
+        self.send(Message::DropSubscription(subscription)).await
+    }
+
     /// How the topic stands.
     ///
     /// # Errors

@@ -60,6 +60,7 @@ pub(super) enum Message {
     /// Anything else of a stream.
     Request(Request),
     /// The first cursor of a subscription.
+    DropSubscription(SubscriptionId),
     CreateCursor {
         subscription: Box<SubscriptionRecord>,
         reply: oneshot::Sender<Result<Generation, Problem>>,
@@ -321,6 +322,9 @@ impl ShardTask {
                 self.cursors.entry(subscription.id).or_default().push(reply);
                 self.request(Request::CreateCursor(*subscription));
             }
+            Message::DropSubscription(subscription) => {
+                self.request(Request::DropSubscription(subscription));
+            }
             Message::Stats(reply) => {
                 // Whoever asked may be gone.
                 let _ = reply.send(self.core.stats());
@@ -528,6 +532,7 @@ impl ShardTask {
             Message::Publish { .. }
             | Message::Refuse { .. }
             | Message::Request(_)
+            | Message::DropSubscription(_)
             | Message::Stats(_)
             | Message::Release { .. } => {}
         }

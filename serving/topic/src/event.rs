@@ -101,6 +101,11 @@ pub enum Event {
         problem: Problem,
     },
 
+    /// Meta has taken a subscription away: its consumers end, and it is forgotten.
+    DropSubscription {
+        /// Which one.
+        subscription: SubscriptionId,
+    },
     /// While a problem is set, new batches are refused with it; what was appended goes on waiting.
     HoldPublishing {
         /// The problem, none when publishing may go on.

@@ -115,6 +115,12 @@ const fn mode_text(mode: SubscriptionMode) -> &'static str {
     }
 }
 
+/// Its subscription was deleted.
+pub(crate) fn subscription_deleted(name: &SubscriptionName) -> Problem {
+    let text = format!("the subscription was deleted subscription={name}");
+    Problem::new(Reason::SubscriptionNotFound, text).with_resource(name)
+}
+
 pub(crate) fn exclusive_held(name: &SubscriptionName, holder: Option<&ConsumerName>) -> Problem {
     let holder = holder.map_or("", ConsumerName::as_str);
     Problem::new(

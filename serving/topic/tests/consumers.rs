@@ -8,6 +8,7 @@ use harness::{World, range, small, subscription};
 use topic::{
     Ack, BlockedReason, Config, Effect, Event, Extend, Nack, OffsetRange, OpenConsumer, StreamId,
 };
+use types::chain::LogKind;
 use types::topic::{StartPosition, SubscriptionMode};
 use types::{Generation, Offset, Problem, Reason, SubscriptionId};
 
@@ -484,21 +485,21 @@ fn an_ack_is_confirmed_once_it_is_durable() {
     world.ack(consumer, 3, &[range(0, 2)]);
     assert_eq!(world.ack_results(), []);
     // One write is in flight; the second takes all that gathered.
-    assert!(world.confirm(types::chain::LogKind::State));
+    assert!(world.confirm(LogKind::State));
     let confirmed: Vec<_> = world
         .ack_results()
         .iter()
         .map(|result| result.request_id)
         .collect();
     assert_eq!(confirmed, [1]);
-    assert!(world.confirm(types::chain::LogKind::State));
+    assert!(world.confirm(LogKind::State));
     let confirmed: Vec<_> = world
         .ack_results()
         .iter()
         .map(|result| result.request_id)
         .collect();
     assert_eq!(confirmed, [2, 3]);
-    assert!(!world.confirm(types::chain::LogKind::State));
+    assert!(!world.confirm(LogKind::State));
     world.ack(consumer, 4, &[range(0, 2)]);
     assert!(world.ack_results()[0].confirmed);
 }
@@ -695,6 +696,39 @@ fn cursors_that_meta_does_not_know_are_dropped_and_missing_ones_are_an_alarm() {
 }
 
 #[test]
+fn a_deleted_subscription_ends_its_consumers_and_is_forgotten_by_every_owner() {
+    let (mut world, id) = world(Shared, 4);
+    let consumer = world.consume(id, LOTS);
+    world.settle();
+    world.take();
+    // Acks that gather when it goes are not written any more: no later snapshot holds their cursor.
+    world.ack(consumer, 0, &[range(1, 3)]);
+    world.send(Event::DropSubscription { subscription: id });
+    let ends = ended(&mut world);
+    assert_eq!(
+        ends.iter().map(|end| end.reason).collect::<Vec<_>>(),
+        [Reason::SubscriptionNotFound]
+    );
+    assert_eq!(world.topic.stats().subscriptions, []);
+    world.send(Event::DropSubscription { subscription: id });
+    world.consume(id, LOTS);
+    assert_eq!(ended(&mut world)[0].reason, Reason::SubscriptionNotFound);
+    // Another one of its name begins anew, now and after the owner has changed.
+    world.subscriptions.clear();
+    world.create(9, Shared, Earliest);
+    let again = SubscriptionId::new(9);
+    world.roll(LogKind::State);
+    world.settle();
+    world.pass(Duration::from_secs(1));
+    world.settle();
+    world.crash(0, 0);
+    assert_eq!(world.notes.cursors_missing, 0);
+    let consumer = world.consume(again, LOTS);
+    world.settle();
+    assert_eq!(shown(&world.delivered_to(consumer)), "1×0 1×1 1×2 1×3");
+}
+
+#[test]
 fn a_subscription_being_created_when_the_owner_died_is_created_again() {
     let mut world = World::new(small());
     world.create(1, Exclusive, Earliest);
@@ -714,7 +748,7 @@ fn a_snapshot_begins_every_state_ledger() {
     world.settle();
     for n in 0..10 {
         if n % 4 == 3 {
-            world.roll(types::chain::LogKind::State);
+            world.roll(LogKind::State);
         }
         world.ack(consumer, n + 1, &[range(2 * n, 2 * n + 1)]);
         world.settle();

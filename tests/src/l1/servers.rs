@@ -319,6 +319,9 @@ impl World {
                 let request = Request::CreateCursor(record);
                 self.shard_event(at, ShardEvent::Request(request));
             }
+            SubscriptionState::Deleted => {
+                self.violation("world", "nobody deletes a subscription here".to_owned());
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use tonic::Code;
 use types::{Quorum, Reason};
 
 use crate::consume::publish;
-use crate::support::{Cluster, Consuming, Plan, open_consumer, refused, topic_of, until};
+use crate::support::{Cluster, Consuming, Plan, offsets, open_consumer, refused, topic_of, until};
 
 const BAD: (Code, Reason) = (Code::InvalidArgument, Reason::BadField);
 
@@ -434,6 +434,78 @@ async fn stats_say_how_a_topic_and_a_subscription_stand() {
         .get_subscription_stats(stats("orders/subscriptions/x"))
         .await;
     refused(answer, Code::NotFound, Reason::SubscriptionNotFound, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_subscription_is_gone_for_its_consumers_for_other_nodes_and_for_the_next_owner() {
+    let mut cluster = Cluster::full().await;
+    publish(&cluster, "orders", &["a", "b"]).await;
+    let name = "orders/subscriptions/s";
+    let shared = pb::SubscriptionMode::Shared;
+    let mut consumers = Vec::new();
+    for node in 0..2 {
+        let open = || Consuming::open(cluster.client(node), open_consumer(name, shared));
+        consumers.push(until(open).await.0);
+    }
+    // By the node that does not own the topic.
+    let mut admin = SubscriptionServiceClient::new(cluster.client(1));
+    let delete = |name: &str| pb::DeleteSubscriptionRequest {
+        name: name.to_owned(),
+    };
+    refused(
+        admin.delete_subscription(delete("orders")).await,
+        BAD.0,
+        BAD.1,
+        "name",
+    );
+    let missing = (Code::NotFound, Reason::SubscriptionNotFound);
+    let answer = admin
+        .delete_subscription(delete("orders/subscriptions/x"))
+        .await;
+    refused(answer, missing.0, missing.1, "");
+    let answer = admin.delete_subscription(delete("x/subscriptions/s")).await;
+    refused(answer, Code::NotFound, Reason::TopicNotFound, "");
+    admin.delete_subscription(delete(name)).await.unwrap();
+    for consumer in &mut consumers {
+        let end = loop {
+            match consumer.next().await {
+                Ok(_) => {}
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(
+            proto::status::from_status(&end).reason,
+            Reason::SubscriptionNotFound,
+            "{end:?}"
+        );
+    }
+    refused(
+        admin.delete_subscription(delete(name)).await,
+        missing.0,
+        missing.1,
+        "",
+    );
+    let get = pb::GetSubscriptionRequest {
+        name: name.to_owned(),
+    };
+    refused(admin.get_subscription(get).await, missing.0, missing.1, "");
+    let list = pb::ListSubscriptionsRequest {
+        parent: "orders".to_owned(),
+        ..pb::ListSubscriptionsRequest::default()
+    };
+    let listed = admin.list_subscriptions(list).await.unwrap().into_inner();
+    assert_eq!(listed.subscriptions, []);
+    // The name may be used again: from its start, also by the next owner.
+    admin
+        .create_subscription(create_subscription("orders", "s"))
+        .await
+        .unwrap();
+    cluster.kill_serving(0).await;
+    let exclusive = pb::SubscriptionMode::Exclusive;
+    let open = || Consuming::open(cluster.client(1), open_consumer(name, exclusive));
+    let (mut consumer, ready) = until(open).await;
+    assert_eq!(ready.cursor, 0);
+    assert_eq!(offsets(&consumer.messages(2).await.unwrap()), [0, 1]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -331,6 +331,7 @@ fn write_subscription(out: &mut Writer, subscription: &SubscriptionRecord) {
     out.u8(match subscription.state {
         SubscriptionState::Creating => 0,
         SubscriptionState::Active => 1,
+        SubscriptionState::Deleted => 2,
     });
     out.u64(subscription.created_at.as_nanos());
 }
@@ -355,6 +356,7 @@ fn read_subscription(r: &mut Reader<'_>) -> Result<SubscriptionRecord, DecodeErr
         state: match r.u8()? {
             0 => SubscriptionState::Creating,
             1 => SubscriptionState::Active,
+            2 => SubscriptionState::Deleted,
             _ => return Err(malformed("subscription state")),
         },
         created_at: WallTime::from_nanos(r.u64()?),

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use types::command::{Command, Reply};
+use types::command::{Answer, Command, Query, Reply};
 use types::topic::{StartPosition, SubscriptionMode, SubscriptionState};
 use types::{ClusterId, Problem, Quorum, Reason, SubscriptionId};
 
@@ -152,6 +152,54 @@ fn subscription_is_usable_only_after_it_was_activated_by_its_number() {
         world.apply(other).unwrap_err().reason,
         Reason::SubscriptionNotFound
     );
+}
+
+#[test]
+fn subscription_is_deleted_by_the_owners_session_only_and_its_name_gets_another_number() {
+    let mut world = World::new();
+    create_topic(&mut world, "orders").unwrap();
+    let name: types::SubscriptionName = "orders/subscriptions/s".parse().unwrap();
+    let make = |world: &mut World| {
+        let Ok(Reply::Subscription(made)) = create_subscription(world, "orders/subscriptions/s", 9)
+        else {
+            panic!("it must be made");
+        };
+        made
+    };
+    let first = make(&mut world);
+    let (owner, other) = (world.serving("s1").id, world.serving("s2").id);
+    let delete = |session| Command::DeleteSubscription {
+        name: name.clone(),
+        session,
+    };
+    let free = world.apply(delete(owner)).unwrap_err();
+    assert_eq!(free.reason, Reason::NotOwner);
+    let shard = types::ShardId::new(1);
+    world.claim(shard, owner).unwrap();
+    assert_eq!(
+        world.apply(delete(other)).unwrap_err().reason,
+        Reason::NotOwner
+    );
+    for _ in 0..2 {
+        let Ok(Reply::Subscription(gone)) = world.apply(delete(owner)) else {
+            panic!("it must be deleted, also again");
+        };
+        assert_eq!(
+            (gone.id, gone.state),
+            (first.id, SubscriptionState::Deleted)
+        );
+    }
+    let query = Query::Subscription(name.clone());
+    assert_eq!(world.store.query(&query), Ok(Answer::Subscription(None)));
+    let activate = Command::ActivateSubscription {
+        name: name.clone(),
+        id: first.id,
+    };
+    assert_eq!(
+        world.apply(activate).unwrap_err().reason,
+        Reason::SubscriptionNotFound
+    );
+    assert_ne!(make(&mut world).id, first.id);
 }
 
 #[test]

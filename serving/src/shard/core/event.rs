@@ -102,6 +102,8 @@ pub enum Request {
     /// Meta has numbered a subscription: make its first cursor durable. Answered with [`ShardEffect::CursorDurable`] or
     /// [`ShardEffect::CursorRefused`].
     CreateCursor(SubscriptionRecord),
+    /// Meta has taken a subscription away. Not answered: its consumers end.
+    DropSubscription(SubscriptionId),
     /// A consumer stream begins. Answered with [`Told::ConsumerReady`] or [`Told::Ended`].
     OpenConsumer(OpenConsumer),
     /// A consumer grants more: both add to what it granted before.
@@ -131,7 +133,7 @@ impl Request {
             | Self::CloseStream(stream)
             | Self::FinishStream(stream)
             | Self::Permits { stream, .. } => Some(*stream),
-            Self::CreateCursor(_) => None,
+            Self::CreateCursor(_) | Self::DropSubscription(_) => None,
             Self::OpenConsumer(open) => Some(open.stream),
             Self::Ack(ack) => Some(ack.stream),
             Self::Nack(nack) => Some(nack.stream),
@@ -157,6 +159,7 @@ impl From<Request> for topic::Event {
             Request::CloseStream(stream) => Self::CloseStream { stream },
             Request::FinishStream(stream) => Self::FinishStream { stream },
             Request::CreateCursor(subscription) => Self::CreateCursor { subscription },
+            Request::DropSubscription(subscription) => Self::DropSubscription { subscription },
             Request::OpenConsumer(open) => Self::OpenConsumer(open),
             Request::Permits {
                 stream,

@@ -12,7 +12,7 @@ use topic::{Opened, Opening, OpeningError, OpeningNotes, Position, Topic};
 use types::chain::{LogKind, ShardView};
 use types::command::{Page, Query};
 use types::storage::RunItem;
-use types::topic::SubscriptionRecord;
+use types::topic::{SubscriptionRecord, SubscriptionState};
 use types::{EntryId, LedgerId, MonoTime, Offset, Payload, Problem, Reason, TopicName};
 
 use super::chain::MessageChain;
@@ -375,12 +375,14 @@ impl Replay {
     ) -> Result<(Topic, OpeningNotes), OpeningError> {
         let record = &self.view.record;
         let end = "both logs are closed";
+        let is_live = |found: &SubscriptionRecord| found.state != SubscriptionState::Deleted;
+        let live = self.subscriptions.into_iter().filter(is_live);
         let opened = Opened {
             epoch: record.epoch,
             first_offset,
             next_offset: record.message.next_offset().expect(end),
             state_next_offset: record.state.next_offset().expect(end),
-            subscriptions: self.subscriptions,
+            subscriptions: live.collect(),
         };
         self.opening.finish(opened)
     }

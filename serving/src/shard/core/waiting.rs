@@ -101,7 +101,7 @@ impl Waiting {
 /// Refuses a request that never reached the topic: nothing was stored for it.
 pub(super) fn refuse(step: &mut Step<'_>, request: Request, problem: &Problem) {
     let (stream, told) = match request {
-        Request::CloseStream(_) => return,
+        Request::CloseStream(_) | Request::DropSubscription(_) => return,
         Request::CreateCursor(subscription) => {
             step.effects.push(ShardEffect::CursorRefused {
                 subscription: subscription.id,

@@ -46,6 +46,26 @@ impl Topic {
         self.subscriptions.insert(id, found);
     }
 
+    pub(super) fn drop_subscription(&mut self, id: SubscriptionId, effects: &mut Vec<Effect>) {
+        let Some(found) = self.subscriptions.remove(&id) else {
+            return;
+        };
+        self.state.drop_cursor(id);
+        self.at_tail.remove(&id);
+        self.reschedule(id, None);
+        if !found.is_durable {
+            effects.push(Effect::CursorRefused {
+                subscription: id,
+                problem: problems::subscription_deleted(&found.name),
+            });
+        }
+        let streams = self.consumers.extract_if(.., |_, of| *of == id);
+        for stream in streams.map(|(stream, _)| stream).collect::<Vec<_>>() {
+            let problem = problems::subscription_deleted(&found.name);
+            effects.push(Effect::EndStream { stream, problem });
+        }
+    }
+
     pub(super) fn open_consumer(&mut self, at: At, open: OpenConsumer, effects: &mut Vec<Effect>) {
         let stream = open.stream;
         assert!(

@@ -144,6 +144,9 @@ impl Topic {
             } => self.with(at, subscription, effects, |found, scene, _| {
                 found.read_failed(scene, read);
             }),
+            Event::DropSubscription { subscription } => {
+                self.drop_subscription(subscription, effects);
+            }
             Event::HoldPublishing { problem } => self.producers.hold(problem),
             Event::HoldDelivery { held } => self.hold_delivery(at, held, effects),
             Event::Over { problem } => self.over(&problem, effects),

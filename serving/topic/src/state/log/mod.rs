@@ -110,6 +110,14 @@ impl StateLog {
         self.is_urgent = true;
     }
 
+    /// Forgets what is not written of a subscription that is no more: an ack of a cursor that no snapshot holds could
+    /// not be read back.
+    pub(crate) fn drop_cursor(&mut self, subscription: SubscriptionId) {
+        let is_kept = |key: &CursorKey| key.subscription != subscription;
+        self.pending.cursors.retain(|key, _| is_kept(key));
+        self.pending.acks.retain(|key, _| is_kept(key));
+    }
+
     /// Notes a producer's stream.
     pub(crate) fn add_opened(&mut self, stream: StreamId, opened: ProducerOpened) {
         self.pending.opened.push(opened);
