@@ -1,6 +1,5 @@
 //! The admin port of real processes: over TCP, from before a node has started until it has ended.
 #![expect(
-    clippy::disallowed_methods,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test on real processes and sockets, in real time"

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use host::Probe;
 use host::metrics::{Page, Source};
 use host::net::Conn;
-use host::{Clock, Probe, SIMULATED_START};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -207,7 +207,6 @@ async fn an_address_in_use_is_told_with_the_setting() {
 #[tokio::test(start_paused = true)]
 async fn a_closed_port_tells_nothing_of_the_process_any_more() {
     let (host, admin) = start().await;
-    assert_eq!(Clock::simulated(SIMULATED_START).wall(), host.clock.wall());
     assert!(
         host.metrics
             .page()

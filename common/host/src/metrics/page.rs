@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::Histogram;
 
 /// Numbers as they stand at one moment, by name. Its text is what is shown.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Page {
     families: BTreeMap<&'static str, Family>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Family {
     kind: Kind,
     help: &'static str,
@@ -27,10 +27,10 @@ enum Kind {
     Histogram,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Sample {
     Whole(u64),
-    Real(f64),
+    Seconds(Duration),
     Buckets {
         bounds: &'static [Duration],
         counts: Vec<u64>,
@@ -76,8 +76,7 @@ impl Page {
     ///
     /// As [`Page::gauge`].
     pub fn seconds(&mut self, name: &'static str, help: &'static str, value: Duration) {
-        let seconds = Sample::Real(value.as_secs_f64());
-        self.add(Kind::Gauge, name, help, &[], seconds);
+        self.add(Kind::Gauge, name, help, &[], Sample::Seconds(value));
     }
 
     /// Writes how long things took. The name ends in `_seconds`.
@@ -121,7 +120,7 @@ impl Sample {
     fn join(&mut self, other: Self) {
         match (self, other) {
             (Self::Whole(sum), Self::Whole(more)) => *sum = sum.saturating_add(more),
-            (Self::Real(sum), Self::Real(more)) => *sum += more,
+            (Self::Seconds(sum), Self::Seconds(more)) => *sum = sum.saturating_add(more),
             (
                 Self::Buckets {
                     bounds,
@@ -135,7 +134,7 @@ impl Sample {
                 },
             ) => {
                 assert!(*bounds == same, "one name has the same bounds");
-                *sum += longer;
+                *sum = sum.saturating_add(longer);
                 for (count, more) in counts.iter_mut().zip(more) {
                     *count += more;
                 }
@@ -143,6 +142,13 @@ impl Sample {
             _ => unreachable!("one name is of one kind"),
         }
     }
+}
+
+/// To the nanosecond, without zeros at the end.
+fn seconds(value: Duration) -> String {
+    let text = format!("{}.{:09}", value.as_secs(), value.subsec_nanos());
+    let text = text.trim_end_matches('0');
+    text.strip_suffix('.').unwrap_or(text).to_owned()
 }
 
 /// `a="1",b="2"`, in the order given.
@@ -185,14 +191,14 @@ impl Sample {
         };
         match self {
             Self::Whole(value) => writeln!(f, "{name}{} {value}", braced(labels)),
-            Self::Real(value) => writeln!(f, "{name}{} {value}", braced(labels)),
+            Self::Seconds(value) => writeln!(f, "{name}{} {}", braced(labels), seconds(*value)),
             Self::Buckets {
                 bounds,
                 counts,
                 sum,
             } => {
                 let comma = if labels.is_empty() { "" } else { "," };
-                let texts = bounds.iter().map(|bound| bound.as_secs_f64().to_string());
+                let texts = bounds.iter().map(|bound| seconds(*bound));
                 let texts = texts.chain(std::iter::once("+Inf".to_owned()));
                 let mut below = 0;
                 for (count, bound) in counts.iter().zip(texts) {
@@ -201,7 +207,7 @@ impl Sample {
                     writeln!(f, "{name}_bucket{{{labels}}} {below}")?;
                 }
                 let labels = braced(labels);
-                writeln!(f, "{name}_sum{labels} {}", sum.as_secs_f64())?;
+                writeln!(f, "{name}_sum{labels} {}", seconds(*sum))?;
                 writeln!(f, "{name}_count{labels} {below}")
             }
         }
@@ -266,6 +272,19 @@ took_seconds_count 2
             "age_seconds 2",
         ] {
             assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_exact() {
+        for (nanos, text) in [
+            (0, "0"),
+            (1, "0.000000001"),
+            (100_000, "0.0001"),
+            (10_000_000_000, "10"),
+            (1_904_092_901, "1.904092901"),
+        ] {
+            assert_eq!(seconds(Duration::from_nanos(nanos)), text);
         }
     }
 
