@@ -43,8 +43,8 @@ struct Standalone {
 
 /// The arguments of one that keeps everything in `data`, in files that are small enough for a test.
 fn arguments(listen: SocketAddr, data: &Path) -> Vec<OsString> {
-    let sizes = "--journal-file 16MiB --free-low 8MiB";
-    let mut arguments = words(&format!("standalone --listen {listen} {sizes} --data-dir"));
+    let flags = "--journal-file 16MiB --free-low 8MiB --admin-listen off";
+    let mut arguments = words(&format!("standalone --listen {listen} {flags} --data-dir"));
     arguments.push(data.into());
     arguments
 }
@@ -96,10 +96,12 @@ fn in_time<T>(future: impl Future<Output = T>) -> T {
 #[test]
 fn the_first_message_is_acked_soon_after_the_start() {
     let dir = tempfile::tempdir().unwrap();
-    let listen = free_addresses(1).unwrap()[0];
+    let free = free_addresses(2).unwrap();
+    let (listen, admin) = (free[0], free[1]);
     let begun = Instant::now();
     // As the README has it: no flag but where to listen and where to store.
-    let mut line = words(&format!("standalone --listen {listen} --data-dir"));
+    let listens = format!("--listen {listen} --admin-listen {admin}");
+    let mut line = words(&format!("standalone {listens} --data-dir"));
     line.push(dir.path().join("data").into());
     let log = dir.path().join("log");
     let mut process = Process::spawn("standalone", &binary(), line, &log).unwrap();
@@ -218,7 +220,9 @@ fn an_occupied_port_is_named() {
         said.contains(&address.to_string()) && said.contains("--listen"),
         "{said}"
     );
-    let mut meta = words(&format!("meta --listen {address} --data-dir"));
+    let mut meta = words(&format!(
+        "meta --listen {address} --admin-listen off --data-dir"
+    ));
     meta.push(dir.path().join("meta").into());
     let said = refused(meta, 1);
     assert!(said.contains(&address.to_string()), "{said}");

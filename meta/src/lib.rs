@@ -8,6 +8,7 @@
 
 mod execute;
 mod leases;
+mod metrics;
 mod service;
 pub mod store;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use types::{ClusterId, Problem};
 
 use execute::{Numbering, execute};
 use leases::{LeaseKeeper, LeaseTask};
+use metrics::{Metrics, Timed, Watched};
 use service::Service;
 use store::{Embedded, EmbeddedConfig, OpenError, Store};
 
@@ -69,6 +71,9 @@ pub enum StartError {
     Records(#[source] Problem),
 }
 
+/// The part of a process that it is, to those who ask how it does.
+const PART: &str = "meta";
+
 /// A running meta service. It runs in the host's tasks, until they are stopped.
 #[derive(Debug)]
 pub struct Meta {
@@ -98,12 +103,16 @@ impl Meta {
         listen: Address,
         nodes: Nodes,
     ) -> Result<Self, StartError> {
+        host.health.starting(PART);
         // First, so that an address in use is told before anything else happens.
         let incoming = host.net.listen(&listen).await;
         let incoming = incoming.map_err(|source| StartError::Listen {
             address: listen,
             source,
         })?;
+        let metrics = Arc::<Metrics>::default();
+        let timed = Timed::new(store, host.clock.clone(), Arc::clone(&metrics));
+        let store: Arc<dyn Store> = Arc::new(timed);
         let cluster = store.cluster();
         let numbering = Arc::new(Numbering::new());
         let bootstrap = Command::Bootstrap {
@@ -128,7 +137,15 @@ impl Meta {
         let keeper = keeper.await.map_err(StartError::Records)?;
         let leases = LeaseTask::new(keeper.clone(), seen, stop.clone());
         host.tasks.spawn("meta-leases", leases.run());
-        let service = Service::new(store, numbering, keeper, clock, stop.clone());
+        let watched = Arc::new(Watched {
+            metrics,
+            leases: keeper,
+            revision: store.revision(),
+            stop: stop.clone(),
+        });
+        host.metrics.add(&watched);
+        host.health.started(PART, &watched);
+        let service = Service::new(store, numbering, watched, clock, stop.clone());
         let server = MetaServer::new(service)
             .max_decoding_message_size(INTERNAL_MESSAGE_MAX)
             .max_encoding_message_size(INTERNAL_MESSAGE_MAX);

@@ -19,7 +19,7 @@ use proto::status::to_status;
 use types::{ClusterId, Problem, Reason, Revision, SessionId};
 
 use crate::execute::{Numbering, ask, execute};
-use crate::leases::LeaseKeeper;
+use crate::metrics::Watched;
 use crate::store::Store;
 use crate::watch::watch;
 
@@ -36,7 +36,7 @@ const RETRY: Duration = Duration::from_millis(50);
 pub(crate) struct Service {
     store: Arc<dyn Store>,
     numbering: Arc<Numbering>,
-    leases: LeaseKeeper,
+    watched: Arc<Watched>,
     clock: Clock,
     stop: CancellationToken,
     calls: Arc<Semaphore>,
@@ -47,14 +47,14 @@ impl Service {
     pub(crate) fn new(
         store: Arc<dyn Store>,
         numbering: Arc<Numbering>,
-        leases: LeaseKeeper,
+        watched: Arc<Watched>,
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
         Self {
             store,
             numbering,
-            leases,
+            watched,
             clock,
             stop,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
@@ -119,8 +119,9 @@ impl meta_server::Meta for Service {
             wire::check_caller(request.caller.as_ref(), self.cluster())?;
             let command = request.command.unwrap_or_default();
             let command = wire::command(command, self.clock.wall())?;
-            let reply = execute(self.store.as_ref(), &self.numbering, &command).await?;
-            let reply = Some(wire::reply_to_wire(&reply));
+            let reply = execute(self.store.as_ref(), &self.numbering, &command).await;
+            self.watched.metrics.command(&command, &reply);
+            let reply = Some(wire::reply_to_wire(&reply?));
             Ok(pb::ExecuteResponse { reply })
         };
         self.bounded(Reason::OutcomeUnknown, call).await
@@ -169,6 +170,7 @@ impl meta_server::Meta for Service {
         let call = async {
             wire::check_caller(request.caller.as_ref(), self.cluster())?;
             let session = self
+                .watched
                 .leases
                 .keep_alive(SessionId::new(request.session))
                 .await?;

@@ -79,6 +79,13 @@ impl Budget {
     }
 }
 
+impl BudgetPermit {
+    /// How many.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 impl Drop for BudgetPermit {
     fn drop(&mut self) {
         self.shared.used.fetch_sub(self.bytes, Ordering::Relaxed);

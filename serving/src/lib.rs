@@ -9,6 +9,7 @@ mod budget;
 mod config;
 mod convert;
 mod forward;
+mod metrics;
 mod node;
 mod routes;
 mod server;
@@ -17,4 +18,5 @@ pub mod shard;
 
 pub use budget::Budget;
 pub use config::{ServingConfig, ServingConfigError};
+pub use metrics::Metrics;
 pub use server::{Serving, ServingError};

@@ -381,6 +381,12 @@ impl Node {
         refuse(problem.retry_after(AGAIN_AFTER))
     }
 
+    /// Counts a stream that ends with an error.
+    pub(crate) fn refused(&self, status: &Status) {
+        let problem = proto::status::from_status(status);
+        self.parts.metrics.refused(problem.reason);
+    }
+
     fn doubt_owner(&self, shard: ShardId, status: &Status) -> Problem {
         let problem = proto::status::from_status(status);
         if matches!(

@@ -35,6 +35,9 @@ const HEALTH: [&str; 4] = [
     "readiness",
 ];
 
+/// The part of a process that it is, to those who ask how it does.
+const PART: &str = "serving";
+
 /// Why a serving node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServingError {
@@ -86,6 +89,7 @@ impl Serving {
     ) -> Result<Self, ServingError> {
         config.validate()?;
         let host = host.fork("serving");
+        host.health.starting(PART);
         let incoming =
             host.net
                 .listen(&config.listen)
@@ -99,18 +103,7 @@ impl Serving {
             .advertise
             .clone()
             .unwrap_or_else(|| format!("http://{local}"));
-        let session = Session::open(
-            &host,
-            &meta,
-            SessionConfig {
-                role: NodeRole::Serving,
-                name: config.name.clone(),
-                address: local.to_string(),
-                endpoint: endpoint.clone(),
-                lease: config.lease,
-            },
-        )
-        .await?;
+        let session = open_session(&host, &meta, &config, &local, &endpoint).await?;
         let bookies = watch::Sender::new(bookies(&meta).await?);
         let directory = Directory::new(bookies.subscribe());
         let pool = BookiePool::new(&host, PoolConfig::default(), meta.cluster(), directory);
@@ -119,6 +112,7 @@ impl Serving {
             meta: meta.clone(),
             budget: Budget::new(config.memory),
             lease: session.clone(),
+            metrics: Arc::default(),
         };
         let node = Arc::new(Node {
             cluster: meta.cluster(),
@@ -139,6 +133,8 @@ impl Serving {
             .spawn("follow", follow(Arc::clone(&node), bookies));
         let (health, closing) = (HealthReporter::new(), CancellationToken::new());
         listen(&node, incoming, &health, closing.clone()).await?;
+        node.host.metrics.add(&node);
+        node.host.health.started(PART, &node);
         tracing::info!(
             node = %node.config.name, session = %node.session, address = %local,
             endpoint = %node.endpoint, "serving"
@@ -182,6 +178,23 @@ impl Serving {
     }
 }
 
+async fn open_session(
+    host: &Host,
+    meta: &MetaClient,
+    config: &ServingConfig,
+    local: &Address,
+    endpoint: &str,
+) -> Result<Session, MetaError> {
+    let config = SessionConfig {
+        role: NodeRole::Serving,
+        name: config.name.clone(),
+        address: local.to_string(),
+        endpoint: endpoint.to_owned(),
+        lease: config.lease,
+    };
+    Session::open(host, meta, config).await
+}
+
 /// Serves everything that clients may call.
 async fn listen(
     node: &Arc<Node>,
@@ -203,7 +216,9 @@ async fn listen(
         };
     }
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
+    let metrics = Arc::clone(&node.parts.metrics);
     let mut all = Routes::new()
+        .on_refusal(move |problem| metrics.refused(problem.reason))
         .add(server!(publisher_server::PublisherServer))
         .add(server!(subscriber_server::SubscriberServer))
         .add(server!(routing_server::RoutingServer))

@@ -43,6 +43,25 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
+/// Where the admin port is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AdminListen {
+    /// At `host:port`.
+    At(String),
+    /// Nowhere.
+    Off,
+}
+
+/// Reads `host:port`, or `off`.
+fn admin_listen(text: &str) -> Result<AdminListen, String> {
+    match text {
+        "off" => Ok(AdminListen::Off),
+        _ => address(text)
+            .map(AdminListen::At)
+            .map_err(|error| format!("{error}, or off")),
+    }
+}
+
 /// Run everything in one process.
 #[derive(Debug, Args)]
 pub(crate) struct Standalone {
@@ -54,6 +73,10 @@ pub(crate) struct Standalone {
         value_name = "IP:PORT"
     )]
     pub(crate) listen: SocketAddr,
+
+    /// Where it answers GET /metrics, /healthz and /readyz; off for nowhere. Loopback unless you say otherwise.
+    #[arg(long, env = "LEDGERLINE_ADMIN_LISTEN", default_value = "127.0.0.1:7480", value_name = "HOST:PORT", value_parser = admin_listen)]
+    pub(crate) admin_listen: AdminListen,
 
     /// Where messages and metadata are kept.
     #[arg(
@@ -87,6 +110,10 @@ pub(crate) struct Meta {
     )]
     pub(crate) listen: SocketAddr,
 
+    /// Where it answers GET /metrics, /healthz and /readyz; off for nowhere. Loopback unless you say otherwise.
+    #[arg(long, env = "LEDGERLINE_ADMIN_LISTEN", default_value = "127.0.0.1:7481", value_name = "HOST:PORT", value_parser = admin_listen)]
+    pub(crate) admin_listen: AdminListen,
+
     /// Where the metadata is kept.
     #[arg(
         long,
@@ -116,6 +143,10 @@ pub(crate) struct Bookie {
         value_name = "IP:PORT"
     )]
     pub(crate) listen: SocketAddr,
+
+    /// Where it answers GET /metrics, /healthz and /readyz; off for nowhere. Loopback unless you say otherwise.
+    #[arg(long, env = "LEDGERLINE_ADMIN_LISTEN", default_value = "127.0.0.1:7482", value_name = "HOST:PORT", value_parser = admin_listen)]
+    pub(crate) admin_listen: AdminListen,
 
     /// Where serving nodes reach it, if that is not where it listens.
     #[arg(long, env = "LEDGERLINE_ADVERTISE", value_name = "HOST:PORT", value_parser = address)]
@@ -161,6 +192,10 @@ pub(crate) struct Serving {
         value_name = "IP:PORT"
     )]
     pub(crate) listen: SocketAddr,
+
+    /// Where it answers GET /metrics, /healthz and /readyz; off for nowhere. Loopback unless you say otherwise.
+    #[arg(long, env = "LEDGERLINE_ADMIN_LISTEN", default_value = "127.0.0.1:7480", value_name = "HOST:PORT", value_parser = admin_listen)]
+    pub(crate) admin_listen: AdminListen,
 
     /// Where clients and other serving nodes reach it, if that is not where it listens.
     #[arg(long, env = "LEDGERLINE_ADVERTISE", value_name = "HOST:PORT", value_parser = address)]
@@ -272,5 +307,9 @@ mod tests {
         for bad in ["a", ":1", "a:b", "a:70000"] {
             assert!(address(bad).is_err(), "{bad}");
         }
+        assert_eq!(admin_listen("off"), Ok(AdminListen::Off));
+        let at = AdminListen::At("localhost:1".to_owned());
+        assert_eq!(admin_listen("localhost:1"), Ok(at));
+        assert!(admin_listen("on").unwrap_err().ends_with("or off"));
     }
 }

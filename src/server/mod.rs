@@ -6,6 +6,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use admin::Admin;
 use anyhow::Context;
 use host::Host;
 use host::net::Address;
@@ -13,7 +14,7 @@ use meta_client::{MetaClient, MetaConfig};
 use tokio_util::sync::CancellationToken;
 use types::{NodeName, Quorum};
 
-use crate::cli::servers;
+use crate::cli::servers::{self, AdminListen};
 use crate::terminal;
 use banner::Banner;
 
@@ -38,6 +39,7 @@ pub(crate) fn run(server: impl Future<Output = anyhow::Result<()>>) -> anyhow::R
 pub(crate) async fn standalone(args: servers::Standalone) -> anyhow::Result<()> {
     let stop = terminal::stop_signal();
     let host = Host::real("ledgerline");
+    let admin = open_admin(&host, &args.admin_listen, &["meta", "bookie", "serving"]).await?;
     let meta_host = host.fork("meta");
     let meta_dir = args.data_dir.join("meta");
     start_meta(
@@ -66,6 +68,7 @@ pub(crate) async fn standalone(args: servers::Standalone) -> anyhow::Result<()> 
     let serving = serving::Serving::start(&host, config, client).await?;
     Banner::new("standalone")
         .line("clients", serving.endpoint())
+        .line("admin", admin_line(admin.as_ref()))
         .line("data", args.data_dir.display())
         .line(
             "durability",
@@ -80,6 +83,7 @@ pub(crate) async fn standalone(args: servers::Standalone) -> anyhow::Result<()> 
     serving.stop().await;
     bookie.stop().await;
     stop_tasks(&meta_host).await;
+    close_admin(admin).await;
     failed
 }
 
@@ -87,11 +91,13 @@ pub(crate) async fn standalone(args: servers::Standalone) -> anyhow::Result<()> 
 pub(crate) async fn meta(args: servers::Meta) -> anyhow::Result<()> {
     let stop = terminal::stop_signal();
     let host = Host::real("ledgerline");
+    let admin = open_admin(&host, &args.admin_listen, &["meta"]).await?;
     let listen = Address::new(args.listen.to_string());
     let meta = start_meta(&host, listen, args.data_dir.clone(), meta::Nodes::Anywhere).await?;
     Banner::new("meta")
         .line("cluster", meta.cluster())
         .line("nodes", meta.address())
+        .line("admin", admin_line(admin.as_ref()))
         .line("data", args.data_dir.display())
         .try_next(&[&format!(
             "ledgerline bookie --meta {} --name bookie-1",
@@ -100,6 +106,7 @@ pub(crate) async fn meta(args: servers::Meta) -> anyhow::Result<()> {
         .print();
     let failed = until_stopped(&host, &stop).await;
     stop_tasks(&host).await;
+    close_admin(admin).await;
     failed
 }
 
@@ -107,6 +114,7 @@ pub(crate) async fn meta(args: servers::Meta) -> anyhow::Result<()> {
 pub(crate) async fn bookie(args: servers::Bookie) -> anyhow::Result<()> {
     let stop = terminal::stop_signal();
     let host = Host::real("ledgerline");
+    let admin = open_admin(&host, &args.admin_listen, &["bookie"]).await?;
     let client = connect(&host, &args.meta, &stop).await?;
     let mut config = bookie_config(
         args.name.clone(),
@@ -121,6 +129,7 @@ pub(crate) async fn bookie(args: servers::Bookie) -> anyhow::Result<()> {
     Banner::new("bookie")
         .line("name", format!("{} ({})", args.name, bookie.id()))
         .line("serving nodes", bookie.local())
+        .line("admin", admin_line(admin.as_ref()))
         .line("data", args.data_dir.display())
         .line(
             "durability",
@@ -129,6 +138,7 @@ pub(crate) async fn bookie(args: servers::Bookie) -> anyhow::Result<()> {
         .print();
     let failed = until_stopped(&host, &stop).await;
     bookie.stop().await;
+    close_admin(admin).await;
     failed
 }
 
@@ -144,12 +154,14 @@ pub(crate) async fn serving(args: servers::Serving) -> anyhow::Result<()> {
     config.lease = args.lease;
     broker(&mut config, &args.broker);
     config.validate()?; // Before meta is waited for.
+    let admin = open_admin(&host, &args.admin_listen, &["serving"]).await?;
     let client = connect(&host, &args.meta, &stop).await?;
     let serving = serving::Serving::start(&host, config, client).await?;
     let server = format!("--server {}", serving.endpoint());
     Banner::new("serving")
         .line("name", &args.name)
         .line("clients", serving.endpoint())
+        .line("admin", admin_line(admin.as_ref()))
         .line(
             "durability",
             format!(
@@ -165,7 +177,40 @@ pub(crate) async fn serving(args: servers::Serving) -> anyhow::Result<()> {
         .print();
     let failed = until_stopped(&host, &stop).await;
     serving.stop().await;
+    close_admin(admin).await;
     failed
+}
+
+/// Opens the admin port, first of all: from then on it says which parts are still starting.
+async fn open_admin(
+    host: &Host,
+    listen: &AdminListen,
+    parts: &[&'static str],
+) -> anyhow::Result<Option<Admin>> {
+    for part in parts {
+        host.health.starting(part);
+    }
+    match listen {
+        AdminListen::At(address) => {
+            let address = Address::new(address.clone());
+            Ok(Some(Admin::start(host, &address).await?))
+        }
+        AdminListen::Off => Ok(None),
+    }
+}
+
+/// Closes it, last of all: until then it says that the process drains.
+async fn close_admin(admin: Option<Admin>) {
+    if let Some(admin) = admin {
+        admin.stop().await;
+    }
+}
+
+fn admin_line(admin: Option<&Admin>) -> String {
+    admin.map_or_else(
+        || "off".to_owned(),
+        |admin| format!("http://{}/metrics", admin.address()),
+    )
 }
 
 /// Waits for the user's word, or for a failure of the node.

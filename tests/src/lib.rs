@@ -7,6 +7,7 @@
 //! - [`workload`]: which messages a run sends, and payloads that say themselves who sent them.
 //! - [`explore`]: the real ledger machines, state by state.
 //! - [`l1`]: the real cores, catalog and bookie engine in a simulated world, from a seed.
+//! - [`page`]: metrics as a monitor reads them, strictly.
 //! - [`process`]: processes on loopback, killed and paused by recorded pid, gone when the harness is dropped.
 //!
 //! `reliability.md` of the design is the reason for all of it: a run that acked nothing proves nothing, and a judge that
@@ -17,5 +18,6 @@ pub mod check;
 pub mod explore;
 pub mod history;
 pub mod l1;
+pub mod page;
 pub mod process;
 pub mod workload;

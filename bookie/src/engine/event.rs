@@ -139,4 +139,10 @@ pub struct Stats {
     pub frames: u64,
     /// Records written since the start.
     pub records: u64,
+    /// Least free bytes of either disk, as last looked at.
+    pub free_bytes: u64,
+    /// Blocks that reads found in memory, since the start.
+    pub cache_hits: u64,
+    /// Blocks that reads had to get from the disk, since the start.
+    pub cache_misses: u64,
 }

@@ -209,6 +209,9 @@ impl Engine {
             mark: self.upkeep.mark,
             frames: self.journal.frames,
             records: self.journal.records,
+            free_bytes: self.upkeep.free_bytes,
+            cache_hits: self.cache.hits(),
+            cache_misses: self.cache.misses(),
         }
     }
 

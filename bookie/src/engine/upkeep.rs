@@ -50,7 +50,7 @@ pub(super) struct Upkeep {
     resting: Vec<u64>,
     /// Used journal files, with their sizes.
     spares: Vec<(PathBuf, u64)>,
-    free_bytes: u64,
+    pub(super) free_bytes: u64,
     space_at: MonoTime,
     is_asking_space: bool,
     /// Whether a write found the disk full, and when to try again.

@@ -4,6 +4,7 @@
 //! a session, tell meta what was found, make meta's answer durable, and only then answer. So a bookie does not start
 //! while meta is away. The order of a stop: no new calls, the journal closed with an end frame, the session ended.
 
+mod metrics;
 mod service;
 mod streams;
 mod task;
@@ -22,7 +23,8 @@ use types::cluster::{BookieRecord, BookieState, NodeRole};
 use types::command::Command;
 use types::{BookieId, NodeName};
 
-use crate::{Config, OpenError, Opening, Place, Standing};
+use crate::{Config, Engine, OpenError, Opening, Place, Standing};
+use metrics::{Metrics, Readiness};
 use service::Service;
 use task::{EngineHandle, Report};
 
@@ -87,7 +89,13 @@ pub struct BookieNode {
     engine: EngineHandle,
     session: Session,
     closing: CancellationToken,
+    readiness: Arc<Readiness>,
+    /// Told as long as the bookie is there.
+    _metrics: Arc<Metrics>,
 }
+
+/// The part of a process that it is, to those who ask how it does.
+const PART: &str = "bookie";
 
 impl BookieNode {
     /// Starts a bookie. Its tasks are a part of `host`'s: a failed write or sync fails them all.
@@ -105,6 +113,7 @@ impl BookieNode {
         meta: MetaClient,
     ) -> Result<Self, NodeError> {
         let host = host.fork("bookie");
+        host.health.starting(PART);
         let opening = survey(&host, &config, &meta).await?;
         let incoming =
             host.net
@@ -135,19 +144,14 @@ impl BookieNode {
         let record = meta
             .register_bookie(claim, session.id(), config.lease * TAKEOVER_LEASES)
             .await?;
-        let (worker, now, to_finish) = (host.disk_worker("open"), host.clock.now(), record.clone());
-        let opened = worker.run(move || opening.finish(&to_finish, now)).await;
-        let (engine, report) = opened.map_err(|_| NodeError::Stopped)??;
-        for damage in &report.damage {
-            tracing::warn!(%damage, "found on the disk");
-        }
-        tracing::info!(
-            bookie = %report.id, born = %report.born, incarnation = %report.incarnation,
-            frames = report.frames, records = report.records, cut_tail = report.cut_tail,
-            address = %local, "bookie open"
-        );
+        let engine = finish(&host, opening, &record, &local).await?;
         tell_start(&meta, &session, record.id, engine.mark()).await?;
-        let (engine, reports) = EngineHandle::start(&host, engine);
+        let metrics = Arc::new(Metrics::default());
+        let (engine, reports) = EngineHandle::start(&host, engine, Arc::clone(&metrics));
+        let readiness = Readiness::new(host.clock.clone(), session.clone(), reports.clone());
+        let readiness = Arc::new(readiness);
+        host.metrics.add(&metrics);
+        host.metrics.add(&readiness);
         host.tasks.spawn(
             "report",
             report_changes(
@@ -161,6 +165,7 @@ impl BookieNode {
         let service = Service::new(&host, &config, meta.cluster(), &record, engine.clone());
         let closing = CancellationToken::new();
         listen(&host, incoming, service, closing.clone());
+        host.health.started(PART, &readiness);
         Ok(Self {
             host,
             record,
@@ -168,6 +173,8 @@ impl BookieNode {
             engine,
             session,
             closing,
+            readiness,
+            _metrics: metrics,
         })
     }
 
@@ -183,6 +190,7 @@ impl BookieNode {
 
     /// Stops it cleanly: what was taken is on the disk, and the next start needs no recovery.
     pub async fn stop(self) {
+        self.readiness.stop();
         self.closing.cancel();
         self.engine.stop().await;
         self.session.end().await;
@@ -217,6 +225,27 @@ async fn survey(host: &Host, config: &NodeConfig, meta: &MetaClient) -> Result<O
         .run(move || Opening::start(engine, disk, place))
         .await;
     Ok(opening.map_err(|_| NodeError::Stopped)??)
+}
+
+/// Makes meta's answer durable, and opens.
+async fn finish(
+    host: &Host,
+    opening: Opening,
+    record: &BookieRecord,
+    local: &Address,
+) -> Result<Engine, NodeError> {
+    let (worker, now, to_finish) = (host.disk_worker("open"), host.clock.now(), record.clone());
+    let opened = worker.run(move || opening.finish(&to_finish, now)).await;
+    let (engine, report) = opened.map_err(|_| NodeError::Stopped)??;
+    for damage in &report.damage {
+        tracing::warn!(%damage, "found on the disk");
+    }
+    tracing::info!(
+        bookie = %report.id, born = %report.born, incarnation = %report.incarnation,
+        frames = report.frames, records = report.records, cut_tail = report.cut_tail,
+        address = %local, "bookie open"
+    );
+    Ok(engine)
 }
 
 /// Tells meta the mark of this start, before anything is answered: a disk that is set back to before it falls short of

@@ -3,19 +3,25 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use host::{DiskWorker, Host};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use types::MonoTime;
 use types::storage::{LacResult, Read, ReadLac, ReadResult, ReadRun, RunItem};
 
+use super::metrics::Metrics;
 use super::streams::Outbox;
+use crate::codec::wide;
 use crate::{Answer, Ask, Effect, Engine, Event, Job, JobDone, Request, Standing, Token, Worker};
 
 /// Calls that wait for the engine. Beyond it their tasks wait, and with them the streams they read from.
 const INBOX: usize = 1024;
 /// Most calls that one wake-up takes in.
 const BATCH: usize = 256;
+/// How often the engine's numbers are told while it is busy. An idle one has its deadlines.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// The engine's task, as the service sees it. Clones are the same engine.
 #[derive(Debug, Clone)]
@@ -59,7 +65,11 @@ pub(super) struct StorageFailed {
 
 impl EngineHandle {
     /// Starts the task and the workers.
-    pub(super) fn start(host: &Host, engine: Engine) -> (Self, watch::Receiver<Report>) {
+    pub(super) fn start(
+        host: &Host,
+        engine: Engine,
+        metrics: Arc<Metrics>,
+    ) -> (Self, watch::Receiver<Report>) {
         let (inbox, calls) = mpsc::channel(INBOX);
         let first = Report {
             mark: engine.mark(),
@@ -77,6 +87,8 @@ impl EngineHandle {
             waiting: BTreeMap::new(),
             next: 0,
             reports,
+            metrics,
+            tell_at: MonoTime::ZERO,
         };
         let run = task.run(calls, stop.clone(), stopped.clone());
         host.tasks.spawn("engine", run);
@@ -178,8 +190,15 @@ impl Done {
 
 /// Who waits for an answer.
 enum Waiting {
-    Add { outbox: Arc<Outbox>, id: u64 },
-    Read(oneshot::Sender<ReadResult>),
+    Add {
+        outbox: Arc<Outbox>,
+        id: u64,
+        bytes: u64,
+    },
+    Read {
+        reply: oneshot::Sender<ReadResult>,
+        is_fencing: bool,
+    },
     ReadLac(oneshot::Sender<LacResult>),
     ReadRun(oneshot::Sender<Vec<RunItem>>),
 }
@@ -192,6 +211,9 @@ struct EngineTask {
     waiting: BTreeMap<u64, Waiting>,
     next: u64,
     reports: watch::Sender<Report>,
+    metrics: Arc<Metrics>,
+    /// When to tell the engine's numbers again.
+    tell_at: MonoTime,
 }
 
 /// Whether the loop goes on.
@@ -244,9 +266,20 @@ impl EngineTask {
                     self.engine.handle(self.host.clock.now(), Event::Deadline, &mut effects);
                 }
             }
-            if self.perform(&mut effects).await? == Goes::Stopped {
+            let goes = self.perform(&mut effects).await?;
+            self.tell_stats();
+            if goes == Goes::Stopped {
                 return Ok(());
             }
+        }
+    }
+
+    /// Tells the engine's numbers, unless that was done just now: some of them are sums over its files.
+    fn tell_stats(&mut self) {
+        let now = self.host.clock.now();
+        if self.tell_at <= now {
+            self.tell_at = now.after(TELL_EVERY);
+            self.metrics.tell(self.engine.stats());
         }
     }
 
@@ -257,16 +290,21 @@ impl EngineTask {
             match call {
                 Call::Adds { outbox, asks } => {
                     for (id, ask) in asks {
-                        let waits = matches!(ask, Ask::Add(_));
-                        let waiting = waits.then(|| {
-                            let outbox = Arc::clone(&outbox);
-                            Waiting::Add { outbox, id }
-                        });
+                        let waiting = match &ask {
+                            Ask::Add(add) => Some(Waiting::Add {
+                                outbox: Arc::clone(&outbox),
+                                id,
+                                bytes: wide(add.entry.payload.len()),
+                            }),
+                            _ => None,
+                        };
                         requests.push(self.request(ask, waiting));
                     }
                 }
                 Call::Read(read, reply) => {
-                    requests.push(self.request(Ask::Read(read), Some(Waiting::Read(reply))));
+                    let is_fencing = read.fence.is_some();
+                    let waiting = Waiting::Read { reply, is_fencing };
+                    requests.push(self.request(Ask::Read(read), Some(waiting)));
                 }
                 Call::ReadLac(read, reply) => {
                     requests.push(self.request(Ask::ReadLac(read), Some(Waiting::ReadLac(reply))));
@@ -315,15 +353,25 @@ impl EngineTask {
     fn reply(&mut self, token: Token, answer: Answer, filled: &mut Vec<Arc<Outbox>>) {
         // Who waited may be gone: a stream that broke, a call that was given up.
         match (self.waiting.remove(&token.0), answer) {
-            (Some(Waiting::Add { outbox, id }), Answer::Add(result)) => {
+            (Some(Waiting::Add { outbox, id, bytes }), Answer::Add(result)) => {
+                self.metrics.added(result, bytes);
                 outbox.push(id, result);
                 if !filled.iter().any(|known| Arc::ptr_eq(known, &outbox)) {
                     filled.push(outbox);
                 }
             }
-            (Some(Waiting::Read(reply)), Answer::Read(result)) => drop(reply.send(result)),
-            (Some(Waiting::ReadLac(reply)), Answer::ReadLac(result)) => drop(reply.send(result)),
-            (Some(Waiting::ReadRun(reply)), Answer::ReadRun(items)) => drop(reply.send(items)),
+            (Some(Waiting::Read { reply, is_fencing }), Answer::Read(result)) => {
+                self.metrics.read(is_fencing, &result);
+                drop(reply.send(result));
+            }
+            (Some(Waiting::ReadLac(reply)), Answer::ReadLac(result)) => {
+                self.metrics.read_lac(result);
+                let _ = reply.send(result);
+            }
+            (Some(Waiting::ReadRun(reply)), Answer::ReadRun(items)) => {
+                self.metrics.read_run(&items);
+                drop(reply.send(items));
+            }
             (None, _) => {}
             (Some(_), answer) => {
                 tracing::error!(?answer, "the engine gave an answer of another kind");
@@ -334,9 +382,18 @@ impl EngineTask {
     async fn start(&self, worker: Worker, job: Job) {
         let done = Arc::clone(&self.done);
         let queue = self.workers.get(&worker).expect("every worker was started");
+        let metrics = (worker == Worker::Journal).then(|| Arc::clone(&self.metrics));
+        let clock = self.host.clock.clone();
+        let run = move || {
+            let Some(metrics) = metrics else {
+                return job.run();
+            };
+            let begun = clock.now();
+            let job = job.run();
+            metrics.journal_sync().record(clock.now().since(begun));
+            job
+        };
         // A worker that is gone has failed the node: the end of this task is on its way.
-        let _ = queue
-            .submit_then(move || job.run(), move |job| done.push(job))
-            .await;
+        let _ = queue.submit_then(run, move |job| done.push(job)).await;
     }
 }

@@ -1,9 +1,11 @@
-//! The five seams of one node, together.
+//! The seams of one node, together.
 
 use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::disk::{Disk, RealDisk};
+use crate::health::Health;
+use crate::metrics::Registry;
 use crate::net::{Net, Network};
 use crate::rng::Rng;
 use crate::tasks::Tasks;
@@ -24,6 +26,10 @@ pub struct Host {
     pub disk: Arc<dyn Disk>,
     /// The tasks of the node, stopped together.
     pub tasks: Tasks,
+    /// Its numbers.
+    pub metrics: Registry,
+    /// Whether its parts may be sent work.
+    pub health: Health,
 }
 
 impl Host {
@@ -37,6 +43,8 @@ impl Host {
             net: Arc::new(Network::default()),
             disk: Arc::new(RealDisk),
             tasks: Tasks::new(name),
+            metrics: Registry::default(),
+            health: Health::default(),
         }
     }
 
@@ -53,6 +61,8 @@ impl Host {
             disk: Arc::new(crate::disk::sim::SimDisk::new(rng.u64())),
             rng,
             tasks: Tasks::new(name),
+            metrics: Registry::default(),
+            health: Health::default(),
         }
     }
 
@@ -97,6 +107,8 @@ impl Host {
             net: Arc::clone(&self.net),
             disk: Arc::clone(&self.disk),
             tasks: self.tasks.child(name),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
         }
     }
 

@@ -1,7 +1,8 @@
-//! What a node asks of its machine: clock, randomness, network, disk, tasks. Each is a value handed in, never a
-//! global, so that one process can hold many nodes: standalone, tests, simulation.
+//! What a node asks of its machine: clock, randomness, network, disk, tasks; and where it tells how it does: metrics,
+//! health. Each is a value handed in, never a global, so that one process can hold many nodes: standalone, tests,
+//! simulation.
 //!
-//! [`Host`] gathers the five. Code above this crate takes what it needs from it and touches neither threads, sockets,
+//! [`Host`] gathers them. Code above this crate takes what it needs from it and touches neither threads, sockets,
 //! files nor clocks itself; so the same code runs on a real machine, with the time of a test standing still, and in a
 //! simulation that injects every fault at the n-th operation of a disk or a network.
 //!
@@ -12,17 +13,21 @@
 //! | [`net::Net`] | TCP and in-memory pipes ([`net::Network`]) | pipes, or a simulated network |
 //! | [`disk::Disk`] | files ([`disk::RealDisk`]), blocking calls on OS threads | `disk::sim::SimDisk` (feature `sim`), calls inline |
 //! | [`Tasks`] | tokio tasks with names, stopped as a tree | the same |
+//! | [`metrics::Registry`], [`Health`] | values of the node, without a clock or a task of their own | the same |
 
 pub mod disk;
+pub mod metrics;
 pub mod net;
 
 mod clock;
+mod health;
 mod host;
 mod rng;
 mod tasks;
 mod worker;
 
 pub use clock::{Clock, Elapsed, SIMULATED_START};
+pub use health::{Health, Probe};
 pub use host::Host;
 pub use rng::Rng;
 pub use tasks::{Outcome, StopError, TaskFailure, Tasks};

@@ -140,6 +140,29 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Its kind in one word, for logs and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Bootstrap { .. } => "bootstrap",
+            Self::OpenSession { .. } => "open_session",
+            Self::ReviveSession { .. } => "revive_session",
+            Self::ExpireSession { .. } => "expire_session",
+            Self::EndSession { .. } => "end_session",
+            Self::RegisterBookie { .. } => "register_bookie",
+            Self::ReportBookie { .. } => "report_bookie",
+            Self::CreateTenant { .. } => "create_tenant",
+            Self::CreateNamespace { .. } => "create_namespace",
+            Self::CreateTopic { .. } => "create_topic",
+            Self::CreateSubscription { .. } => "create_subscription",
+            Self::ActivateSubscription { .. } => "activate_subscription",
+            Self::ClaimShard(_) => "claim_shard",
+            Self::ChangeShard(_) => "change_shard",
+            Self::AcceptLoss { .. } => "accept_loss",
+        }
+    }
+}
+
 /// The answer to a [`Command`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reply {

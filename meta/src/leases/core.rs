@@ -59,6 +59,11 @@ impl Leases {
         self.running.remove(&id);
     }
 
+    /// How many run.
+    pub(super) fn count(&self) -> u64 {
+        u64::try_from(self.running.len()).expect("a usize fits")
+    }
+
     /// Takes the leases that ran out. After a pause of meta itself none did, and all begin anew.
     pub(super) fn take_due(&mut self, now: MonoTime) -> Vec<(SessionId, Duration)> {
         let was_away = now.since(self.looked_at) > PAUSE;

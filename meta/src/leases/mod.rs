@@ -148,6 +148,11 @@ impl LeaseKeeper {
         execute(self.store.as_ref(), &self.numbering, command).await
     }
 
+    /// How many leases run.
+    pub(crate) fn running(&self) -> u64 {
+        self.lock().count()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Leases> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }

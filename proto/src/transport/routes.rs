@@ -14,8 +14,9 @@ use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
+use types::Problem;
 
-use crate::status::{to_status, undecodable};
+use crate::status::{from_status, to_status, undecodable};
 
 type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
@@ -23,7 +24,11 @@ type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 #[derive(Clone, Default)]
 pub struct Routes {
     services: Arc<BTreeMap<&'static str, Boxed>>,
+    on_refusal: Option<OnRefusal>,
 }
+
+/// Told each problem that a call was answered with instead of an answer.
+type OnRefusal = Arc<dyn Fn(&Problem) + Send + Sync>;
 
 impl Routes {
     /// No services yet.
@@ -51,6 +56,15 @@ impl Routes {
         self
     }
 
+    /// Tells each refusal, in words of ours, before it is sent. What a stream ends with after it began is not among them.
+    #[must_use]
+    pub fn on_refusal(self, told: impl Fn(&Problem) + Send + Sync + 'static) -> Self {
+        Self {
+            on_refusal: Some(Arc::new(told)),
+            ..self
+        }
+    }
+
     /// The names of the services, in order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.services.keys().copied()
@@ -58,9 +72,17 @@ impl Routes {
 }
 
 /// A request that the generated code could not read is refused by it in words of its own; here it gets ours.
-fn typed(answer: Response<Body>) -> Response<Body> {
-    let refusal = Status::from_header_map(answer.headers());
-    match refusal.and_then(|status| undecodable(&status)) {
+fn typed(answer: Response<Body>, on_refusal: Option<&OnRefusal>) -> Response<Body> {
+    let Some(status) = Status::from_header_map(answer.headers()) else {
+        return answer;
+    };
+    let undecodable = undecodable(&status);
+    // What has no details is none of our problems: no such service, or a probe of health.
+    let told = (!status.details().is_empty()).then(|| from_status(&status));
+    if let (Some(tell), Some(problem)) = (on_refusal, undecodable.as_ref().or(told.as_ref())) {
+        tell(problem);
+    }
+    match undecodable {
         Some(problem) => to_status(&problem).into_http(),
         None => answer,
     }
@@ -91,7 +113,10 @@ impl Service<Request<Body>> for Routes {
         match name.and_then(|name| self.services.get(name)) {
             Some(service) => {
                 let answer = service.clone().oneshot(request);
-                answer.map(|answer| answer.map(typed)).boxed()
+                let on_refusal = self.on_refusal.clone();
+                answer
+                    .map(move |answer| answer.map(|answer| typed(answer, on_refusal.as_ref())))
+                    .boxed()
             }
             None => {
                 let message = format!("no such service path={:?}", request.uri().path());

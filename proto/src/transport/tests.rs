@@ -1,6 +1,6 @@
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -318,6 +318,36 @@ async fn a_message_above_the_limit_is_refused_by_name() {
             assert_eq!(status::from_status(&status).reason, types::Reason::MessageTooLarge);
         }
     }
+}
+
+#[tokio::test]
+async fn each_refusal_is_told_once_and_no_answer_is() {
+    let (net, at) = pipes();
+    let incoming = net.listen(&at).await.unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let small = BookieServer::new(Fake).max_decoding_message_size(1000);
+    let routes = Routes::new().add(small);
+    let routes = routes.on_refusal(move |problem| tell.lock().unwrap().push(problem.reason));
+    let options = ServerOptions::internal();
+    let mut client = BookieClient::new(channel(&net, &at));
+    let calls = async {
+        client.describe(DescribeRequest::default()).await.unwrap();
+        let refused = client.read_lac(ReadLacRequest::default()).await;
+        assert!(refused.is_err());
+        let target = Some(crate::bookie_v1::Target {
+            cluster: vec![7; 5000].into(),
+            ..crate::bookie_v1::Target::default()
+        });
+        let too_large = client.describe(DescribeRequest { target }).await;
+        assert!(too_large.is_err());
+    };
+    tokio::select! {
+        ended = serve(incoming, routes, &options, std::future::pending()) => panic!("{ended:?}"),
+        () = calls => {}
+    }
+    let expected = [types::Reason::BadField, types::Reason::MessageTooLarge];
+    assert_eq!(*told.lock().unwrap(), expected);
 }
 
 #[test]

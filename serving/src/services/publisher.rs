@@ -75,6 +75,7 @@ impl pb::publisher_server::Publisher for Services {
         let node = Arc::clone(&self.node);
         self.node.host.tasks.spawn("publish-stream", async move {
             if let Err(status) = session(&node, hop, incoming, &frames).await {
+                node.refused(&status);
                 // The client may be gone already.
                 let _ = frames.send(Err(status)).await;
             }

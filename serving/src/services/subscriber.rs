@@ -44,6 +44,7 @@ impl pb::subscriber_server::Subscriber for Services {
         let node = Arc::clone(&self.node);
         self.node.host.tasks.spawn("consume-stream", async move {
             if let Err(status) = session(&node, hop, incoming, &frames).await {
+                node.refused(&status);
                 // The client may be gone already.
                 let _ = frames.send(Err(status)).await;
             }

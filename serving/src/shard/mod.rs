@@ -23,7 +23,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use bookie_client::BookiePool;
-use host::Host;
+use host::{Clock, Host};
 use topic::{
     Ack, ConsumerReady, Extend, Nack, OffsetRange, OpenConsumer, OpenProducer, ProducerReady,
     Publish, Receipt, Stored, StreamId, TopicStats,
@@ -35,9 +35,10 @@ use types::{
 };
 
 use crate::budget::Budget;
+use crate::metrics::Metrics;
 use core::Request;
 use session::{Bell, channel};
-use streams::Slot;
+use streams::{Batch, Slot};
 use task::Message;
 
 /// What a shard's task works with.
@@ -51,6 +52,8 @@ pub struct ShardParts {
     pub budget: Budget,
     /// The node's session: whether it is certain to be live.
     pub lease: meta_client::Session,
+    /// The node's numbers.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A served shard. Clones are the same shard.
@@ -64,6 +67,7 @@ struct Shared {
     status: watch::Receiver<Status>,
     bell: Arc<Bell>,
     budget: Budget,
+    clock: Clock,
     next_stream: AtomicU64,
 }
 
@@ -131,6 +135,7 @@ impl ShardHandle {
             status,
             bell,
             budget,
+            clock: host.clock.clone(),
             next_stream: AtomicU64::new(0),
         };
         Self {
@@ -270,7 +275,7 @@ impl ShardHandle {
     ///
     /// Dropping it does not undo the publishing.
     pub async fn publish(&self, count: u32, body: Bytes) -> Result<Stored, Problem> {
-        let permit = self.shared.budget.acquire(body.len())?;
+        let batch = self.take_in(&body)?;
         let stream = self.next_stream();
         let request = Request::PublishOnce {
             stream,
@@ -281,7 +286,7 @@ impl ShardHandle {
         self.send(Message::Open {
             request,
             inlet,
-            slot: Some(Slot::Taken(permit)),
+            slot: Some(Slot::Taken(batch)),
         })
         .await?;
         let mut told = Vec::new();
@@ -359,6 +364,13 @@ impl ShardHandle {
         StreamId::new(self.shared.next_stream.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Takes a batch into the node's memory, from now on until its receipt.
+    fn take_in(&self, body: &Bytes) -> Result<Batch, Problem> {
+        let permit = self.shared.budget.acquire(body.len())?;
+        let since = self.shared.clock.now();
+        Ok(Batch { permit, since })
+    }
+
     /// Opens a stream and waits for what it is told first.
     async fn open(&self, request: Request) -> Result<(Told, Outputs), Problem> {
         let stream = request.stream().expect("what opens a stream names it");
@@ -406,15 +418,15 @@ impl ProducerInput {
         count: u32,
         body: Bytes,
     ) -> Result<(), Problem> {
-        match self.shard.shared.budget.acquire(body.len()) {
-            Ok(permit) => {
+        match self.shard.take_in(&body) {
+            Ok(batch) => {
                 let publish = Publish {
                     stream: self.stream,
                     first_sequence,
                     count,
                     body,
                 };
-                self.shard.send(Message::Publish { publish, permit }).await
+                self.shard.send(Message::Publish { publish, batch }).await
             }
             Err(problem) => self.refuse(first_sequence, count, problem).await,
         }

@@ -1,19 +1,32 @@
 //! The client streams of a shard, as its task keeps them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
+use host::Clock;
+use host::metrics::Held;
 use topic::{OffsetRange, Receipt, StreamId};
-use types::{Offset, Problem, Reason};
+use types::{MonoTime, Offset, Problem, Reason};
 
 use super::core::{Request, Told};
 use super::session::{Credit, Inlet, Window};
 use crate::budget::BudgetPermit;
+use crate::metrics::Metrics;
+
+/// A batch that was taken in.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// What it takes of the node's memory, until its receipt.
+    pub(super) permit: BudgetPermit,
+    /// When it came.
+    pub(super) since: MonoTime,
+}
 
 /// A batch of a producer, from when it came until its receipt.
 #[derive(Debug)]
 pub(super) enum Slot {
-    /// The shard has it: it takes this much of the node's memory, until the receipt.
-    Taken(BudgetPermit),
+    /// The shard has it.
+    Taken(Batch),
     /// It was refused before the shard saw it: this is its receipt, told in its turn.
     Refused(Receipt),
 }
@@ -28,6 +41,9 @@ pub(super) struct Streams {
     left: Vec<BudgetPermit>,
     /// The same, given back once what is below the offset is on disk.
     leaving: VecDeque<(Offset, Vec<BudgetPermit>)>,
+    /// When the batches came whose receipts were told since the last [`Streams::measure`].
+    answered: Vec<MonoTime>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -42,9 +58,19 @@ struct Stream {
     /// It ends with its next receipt: a unary call.
     is_once: bool,
     is_over: bool,
+    /// Counted among the open ones.
+    _open: Option<Held>,
 }
 
 impl Streams {
+    /// None yet.
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            ..Self::default()
+        }
+    }
+
     /// Adds a stream that is about to be opened, and takes a consumer's first grant under its window.
     pub(super) fn open(&mut self, request: &mut Request, inlet: Inlet, slot: Option<Slot>) {
         let Some(id) = request.stream() else {
@@ -70,6 +96,7 @@ impl Streams {
             told: Vec::new(),
             is_once: matches!(request, Request::PublishOnce { .. }),
             is_over: false,
+            _open: self.metrics.opened(request),
         };
         self.streams.insert(id, stream);
     }
@@ -84,8 +111,8 @@ impl Streams {
             return false;
         };
         for slot in stream.slots {
-            if let Slot::Taken(permit) = slot {
-                self.left.push(permit);
+            if let Slot::Taken(batch) = slot {
+                self.left.push(batch.permit);
             }
         }
         true
@@ -115,9 +142,9 @@ impl Streams {
     }
 
     /// A batch was handed to the shard.
-    pub(super) fn took(&mut self, id: StreamId, permit: BudgetPermit) {
+    pub(super) fn took(&mut self, id: StreamId, batch: Batch) {
         if let Some(stream) = self.streams.get_mut(&id) {
-            stream.slots.push_back(Slot::Taken(permit));
+            stream.slots.push_back(Slot::Taken(batch));
         }
     }
 
@@ -125,13 +152,14 @@ impl Streams {
     pub(super) fn refuse(&mut self, id: StreamId, receipt: Receipt) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.slots.push_back(Slot::Refused(receipt));
-            stream.tell_refused();
+            stream.tell_refused(&self.metrics);
             self.touched.push(id);
         }
     }
 
     /// A consumer grants more: what of it to hand to the shard now.
     pub(super) fn grant(&mut self, request: Request) -> Option<Request> {
+        self.metrics.asked(&request);
         let Request::Permits {
             stream: id,
             messages,
@@ -177,14 +205,20 @@ impl Streams {
             self.touched.push(id);
         }
         match &told {
-            Told::Receipt(_) => {
-                stream.slots.pop_front();
+            Told::Receipt(receipt) => {
+                let mut bytes = 0;
+                if let Some(Slot::Taken(batch)) = stream.slots.pop_front() {
+                    bytes = batch.permit.bytes();
+                    self.answered.push(batch.since);
+                }
+                self.metrics.receipt(receipt, bytes);
                 stream.is_over |= stream.is_once;
             }
             Told::Delivery(_) => {
                 if let Some(window) = &mut stream.window {
                     window.delivered(&told);
                 }
+                self.metrics.told(&told);
             }
             Told::Ended(_) | Told::Finished => stream.is_over = true,
             _ => {}
@@ -192,7 +226,7 @@ impl Streams {
         let is_receipt = matches!(told, Told::Receipt(_));
         stream.told.push(told);
         if is_receipt {
-            stream.tell_refused();
+            stream.tell_refused(&self.metrics);
         }
     }
 
@@ -218,6 +252,17 @@ impl Streams {
         }
     }
 
+    /// Times the batches whose receipts were told since the last call.
+    pub(super) fn measure(&mut self, clock: &Clock) {
+        if self.answered.is_empty() {
+            return;
+        }
+        let now = clock.now();
+        for since in self.answered.drain(..) {
+            self.metrics.publish().record(now.since(since));
+        }
+    }
+
     /// Ends every stream.
     pub(super) fn end_all(&mut self, problem: &Problem) {
         for id in self.streams.keys().copied().collect::<Vec<_>>() {
@@ -229,10 +274,11 @@ impl Streams {
 
 impl Stream {
     /// Tells the refusals whose turn it is.
-    fn tell_refused(&mut self) {
+    fn tell_refused(&mut self, metrics: &Metrics) {
         while let Some(Slot::Refused(_)) = self.slots.front()
             && let Some(Slot::Refused(receipt)) = self.slots.pop_front()
         {
+            metrics.receipt(&receipt, 0);
             self.told.push(Told::Receipt(receipt));
         }
     }
@@ -240,12 +286,10 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
     use topic::{Delivery, OpenConsumer, OpenProducer, Position, ProducerIdentity, Stored};
     use types::{
-        ByteSize, EntryId, Generation, LedgerId, LedgerSeq, LogId, MonoTime, Offset, SequenceId,
+        ByteSize, EntryId, Generation, LedgerId, LedgerSeq, LogId, Offset, SequenceId,
         SubscriptionId, WallTime,
     };
 
@@ -262,6 +306,13 @@ mod tests {
         let mut streams = Streams::default();
         streams.open(&mut request, inlet, None);
         (streams, outputs, bell, request)
+    }
+
+    fn batch(budget: &Budget, bytes: usize) -> Batch {
+        Batch {
+            permit: budget.acquire(bytes).unwrap(),
+            since: MonoTime::ZERO,
+        }
     }
 
     fn producer() -> (Streams, Outputs, Arc<Bell>) {
@@ -354,8 +405,8 @@ mod tests {
         let unconfirmed = |start, end| Some(OffsetRange::new(Offset::new(start), Offset::new(end)));
         let budget = Budget::new(ByteSize::new(100));
         let (mut streams, _outputs, _bell) = producer();
-        streams.took(ID, budget.acquire(10).unwrap());
-        streams.took(ID, budget.acquire(20).unwrap());
+        streams.took(ID, batch(&budget, 10));
+        streams.took(ID, batch(&budget, 20));
         streams.tell(ID, Told::Receipt(receipt(0, true)));
         assert!(streams.close(ID));
         streams.settle(unconfirmed(1, 3));
@@ -369,7 +420,7 @@ mod tests {
     fn a_shard_that_serves_no_more_gives_all_memory_back() {
         let budget = Budget::new(ByteSize::new(100));
         let (mut streams, _outputs, _bell) = producer();
-        streams.took(ID, budget.acquire(10).unwrap());
+        streams.took(ID, batch(&budget, 10));
         streams.close(ID);
         streams.settle(None);
         assert_eq!(budget.used(), ByteSize::new(0));
@@ -380,10 +431,10 @@ mod tests {
         let budget = Budget::new(ByteSize::new(100));
         let (mut streams, mut outputs, _bell) = producer();
         for _ in 0..2 {
-            streams.took(ID, budget.acquire(10).unwrap());
+            streams.took(ID, batch(&budget, 10));
         }
         streams.refuse(ID, receipt(2, false));
-        streams.took(ID, budget.acquire(10).unwrap());
+        streams.took(ID, batch(&budget, 10));
         streams.flush(&mut Vec::new());
         assert_eq!(sequences(&mut outputs), [0; 0]);
 

@@ -26,8 +26,7 @@ use types::{
 use super::ShardParts;
 use super::core::{Ended, QueryId, Request, Shard, ShardEffect, ShardEvent, ShardSetup, Status};
 use super::session::{Bell, Inlet};
-use super::streams::{Slot, Streams};
-use crate::budget::BudgetPermit;
+use super::streams::{Batch, Slot, Streams};
 
 /// Requests that wait for the task; beyond it whoever asks waits.
 const INBOX: usize = 1_024;
@@ -51,10 +50,7 @@ pub(super) enum Message {
         slot: Option<Slot>,
     },
     /// A batch of a producer.
-    Publish {
-        publish: Publish,
-        permit: BudgetPermit,
-    },
+    Publish { publish: Publish, batch: Batch },
     /// The receipt of a batch that was refused before it came here.
     Refuse { stream: StreamId, receipt: Receipt },
     /// Anything else of a stream.
@@ -99,7 +95,7 @@ pub(super) fn start(
         meta_events,
         bell,
         status,
-        streams: Streams::default(),
+        streams: Streams::new(parts.metrics),
         cursors: BTreeMap::new(),
         release_by: None,
         is_over: false,
@@ -300,9 +296,9 @@ impl ShardTask {
                     self.request(request);
                 }
             }
-            Message::Publish { publish, permit } => {
+            Message::Publish { publish, batch } => {
                 if self.streams.has(publish.stream) {
-                    self.streams.took(publish.stream, permit);
+                    self.streams.took(publish.stream, batch);
                     self.request(Request::Publish(publish));
                 }
             }
@@ -357,6 +353,7 @@ impl ShardTask {
                 break;
             }
         }
+        self.streams.measure(&self.host.clock);
         self.streams.settle(self.core.unconfirmed());
         self.tell_status();
     }

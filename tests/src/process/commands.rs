@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// The environment variable that names the binary to test.
 pub const BINARY_ENV: &str = "LEDGERLINE_BIN";
 
+/// The flag that says where a node's admin port is.
+pub const ADMIN_LISTEN: &str = "--admin-listen";
+
 /// What a process of the binary is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -75,6 +78,10 @@ impl Node {
         }
         if let Some(meta) = self.meta {
             flag("--meta", meta.to_string().into());
+        }
+        // Many nodes share a machine here; a test of the port asks for one.
+        if !self.extra.iter().any(|word| word == ADMIN_LISTEN) {
+            flag(ADMIN_LISTEN, "off".into());
         }
         arguments.extend(self.extra.iter().cloned());
         arguments

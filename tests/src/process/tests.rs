@@ -110,22 +110,22 @@ fn the_command_lines_are_as_documented() {
     };
     assert_eq!(
         line(&mut cluster, "meta"),
-        "meta --listen HERE --data-dir DIR/data/meta"
+        "meta --listen HERE --data-dir DIR/data/meta --admin-listen off"
     );
     assert_eq!(
         line(&mut cluster, "bookie-3"),
-        "bookie --listen HERE --data-dir DIR/data/bookie-3 --name bookie-3 --advertise HERE --meta META"
+        "bookie --listen HERE --data-dir DIR/data/bookie-3 --name bookie-3 --advertise HERE --meta META --admin-listen off"
     );
     assert_eq!(
         line(&mut cluster, "serving-2"),
-        "serving --listen HERE --name serving-2 --advertise HERE --meta META"
+        "serving --listen HERE --name serving-2 --advertise HERE --meta META --admin-listen off"
     );
     assert_eq!(cluster.nodes(Role::Bookie).count(), 3);
     let mut alone = Cluster::standalone(Path::new("/bin/false")).unwrap();
     let dir = alone.dir().display().to_string();
     assert_eq!(
         line(&mut alone, "standalone").replace(&dir, "DIR"),
-        "standalone --listen HERE --data-dir DIR/data/standalone"
+        "standalone --listen HERE --data-dir DIR/data/standalone --admin-listen off"
     );
 }
 

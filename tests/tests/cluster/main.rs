@@ -11,6 +11,7 @@ mod consume;
 mod consume_streams;
 mod failover;
 mod forward;
+mod monitor;
 mod publish;
 mod publish_streams;
 mod routing;

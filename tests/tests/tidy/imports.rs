@@ -8,6 +8,7 @@ use crate::tree::Tree;
 const MAY_KNOW: &[(&str, Option<&[&str]>)] = &[
     ("types", Some(&[])),
     ("host", Some(&["types"])),
+    ("admin", Some(&["types", "host"])),
     ("proto", Some(&["types", "host"])),
     ("ledger", Some(&["types"])),
     ("catalog", Some(&["types"])),
@@ -126,6 +127,8 @@ fn a_forbidden_import_is_found() {
     };
     let planted = [
         ("host", "dependencies", "proto"),
+        ("admin", "dependencies", "serving"),
+        ("serving", "dependencies", "admin"),
         ("types", "dependencies", "tokio"),
         ("catalog", "dependencies", "tokio"),
         ("topic", "build-dependencies", "serde"),

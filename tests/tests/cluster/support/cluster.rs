@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use admin::Admin;
 use bookie::{BookieNode, NodeConfig};
 use futures::stream;
 use futures::{FutureExt, StreamExt, future::BoxFuture};
@@ -14,7 +15,8 @@ use serving::{Serving, ServingConfig};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tests::page::Page;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::Channel;
 use types::{ByteSize, Quorum};
@@ -115,6 +117,43 @@ impl<T> Machine<T> {
     }
 }
 
+/// The admin port of a node, and a way to it.
+pub(crate) struct Monitor {
+    admin: Admin,
+    net: Arc<dyn Net>,
+}
+
+impl Monitor {
+    async fn of<T>(machine: &Machine<T>) -> Self {
+        let process = machine.process.as_ref();
+        let host = &process.expect("it runs").host;
+        let at = Address::new("pipe:admin:0");
+        Self {
+            admin: Admin::start(host, &at).await.unwrap(),
+            net: Arc::clone(&host.net),
+        }
+    }
+
+    /// Asks for a page: its status and its text.
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let mut conn = self.net.connect(self.admin.address()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\n\r\n");
+        conn.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        conn.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+
+    /// Its metrics.
+    pub(crate) async fn metrics(&self) -> Page {
+        let (status, text) = self.get("/metrics").await;
+        assert_eq!(status, 200);
+        Page::parse(&text).unwrap_or_else(|fault| panic!("{fault} in {text}"))
+    }
+}
+
 /// A cluster. Everything of it is gone when it is dropped with its runtime.
 pub(crate) struct Cluster {
     plan: Plan,
@@ -192,6 +231,21 @@ impl Cluster {
             host,
             cut,
         });
+    }
+
+    /// Opens the admin port of meta.
+    pub(crate) async fn monitor_meta(&self) -> Monitor {
+        Monitor::of(&self.meta).await
+    }
+
+    /// Opens the admin port of a bookie.
+    pub(crate) async fn monitor_bookie(&self, index: usize) -> Monitor {
+        Monitor::of(&self.bookies[index]).await
+    }
+
+    /// Opens the admin port of a serving node.
+    pub(crate) async fn monitor_serving(&self, index: usize) -> Monitor {
+        Monitor::of(&self.serving[index]).await
     }
 
     pub(crate) async fn kill_meta(&mut self) {
