@@ -156,6 +156,7 @@ impl Command {
             Self::CreateTopic { .. } => "create_topic",
             Self::CreateSubscription { .. } => "create_subscription",
             Self::ActivateSubscription { .. } => "activate_subscription",
+            Self::DeleteSubscription { .. } => "delete_subscription",
             Self::ClaimShard(_) => "claim_shard",
             Self::ChangeShard(_) => "change_shard",
             Self::AcceptLoss { .. } => "accept_loss",
