@@ -46,7 +46,7 @@ fn address(text: &str) -> Result<String, String> {
 }
 
 /// Reads a comma-separated list of where nodes are reached.
-fn addresses(text: &str) -> Result<Addresses, String> {
+pub(crate) fn addresses(text: &str) -> Result<Addresses, String> {
     let all = text.split(',').map(|one| address(one.trim()));
     let all: Result<Vec<String>, String> = all.collect();
     all.map(Addresses)
@@ -131,7 +131,7 @@ pub(crate) struct Meta {
     pub(crate) data_dir: Option<PathBuf>,
 
     /// The members of etcd, with `--store etcd`. Any of them answers; name all.
-    #[arg(long, env = "LEDGERLINE_ETCD", value_name = "HOST:PORT,…", value_parser = addresses)]
+    #[arg(long, env = "LEDGERLINE_ETCD_ENDPOINTS", value_name = "HOST:PORT,…", value_parser = addresses)]
     pub(crate) etcd: Option<Addresses>,
 
     /// What the cluster's keys in etcd begin with, the same for all its meta processes and no other cluster's
@@ -171,7 +171,9 @@ impl Meta {
                 "--data-dir is of the embedded store: leave it out with --store etcd"
             );
             let members = self.etcd.clone();
-            let members = members.context("--store etcd needs its members: --etcd HOST:PORT,…")?;
+            let members = members.context(
+                "--store etcd needs its members: --etcd HOST:PORT,… or LEDGERLINE_ETCD_ENDPOINTS",
+            )?;
             return Ok(StoreChoice::Etcd {
                 members,
                 prefix: self
