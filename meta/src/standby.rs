@@ -48,10 +48,6 @@ impl Front {
         *self.role.write().unwrap_or_else(PoisonError::into_inner) = role;
     }
 
-    #[expect(
-        clippy::result_large_err,
-        reason = "the status is what a call answers with"
-    )]
     fn service(&self) -> Result<Service, Status> {
         match &*self.role.read().unwrap_or_else(PoisonError::into_inner) {
             Role::Active(service) => Ok(service.as_ref().clone()),

@@ -1,8 +1,4 @@
 //! An etcd for a cluster's metadata.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the harness looks for a program and starts it"
-)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -5,6 +5,7 @@
 )]
 
 mod server;
+mod standby;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
