@@ -131,7 +131,7 @@ pub(crate) struct Meta {
     pub(crate) data_dir: Option<PathBuf>,
 
     /// The members of etcd, with `--store etcd`. Any of them answers; name all.
-    #[arg(long, env = "LEDGERLINE_ETCD_ENDPOINTS", value_name = "HOST:PORT,…", value_parser = addresses)]
+    #[arg(long, env = "LEDGERLINE_ETCD", value_name = "HOST:PORT,…", value_parser = addresses)]
     pub(crate) etcd: Option<Addresses>,
 
     /// What the cluster's keys in etcd begin with, the same for all its meta processes and no other cluster's
@@ -171,9 +171,8 @@ impl Meta {
                 "--data-dir is of the embedded store: leave it out with --store etcd"
             );
             let members = self.etcd.clone();
-            let members = members.context(
-                "--store etcd needs its members: --etcd HOST:PORT,… or LEDGERLINE_ETCD_ENDPOINTS",
-            )?;
+            let members = members
+                .context("--store etcd needs its members: --etcd HOST:PORT,… or LEDGERLINE_ETCD")?;
             return Ok(StoreChoice::Etcd {
                 members,
                 prefix: self

@@ -10,7 +10,7 @@ use super::child::Process;
 use super::ports::free_addresses;
 
 /// The environment variable that names the etcd to test with.
-const BINARY_ENV: &str = "LEDGERLINE_ETCD";
+const BINARY_ENV: &str = "LEDGERLINE_ETCD_BIN";
 
 /// How long it may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Starts the etcd that `LEDGERLINE_ETCD` names, or the one on PATH; none where there is none, which is printed.
+    /// Starts the etcd that `LEDGERLINE_ETCD_BIN` names, or the one on PATH; none where there is none, which is printed.
     ///
     /// # Errors
     ///

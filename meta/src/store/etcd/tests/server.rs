@@ -13,7 +13,7 @@ use super::*;
 
 /// The etcd to test with. Where there is none the test says so and passes over, but fails where `CI=true`.
 pub(super) fn binary() -> Option<PathBuf> {
-    let named = std::env::var_os("LEDGERLINE_ETCD").map(PathBuf::from);
+    let named = std::env::var_os("LEDGERLINE_ETCD_BIN").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = || {
         let mut all = std::env::split_paths(&path).map(|dir| dir.join("etcd"));
@@ -23,9 +23,9 @@ pub(super) fn binary() -> Option<PathBuf> {
     if binary.is_none() {
         assert!(
             std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-            "no etcd: set LEDGERLINE_ETCD to its binary"
+            "no etcd: set LEDGERLINE_ETCD_BIN to its binary"
         );
-        println!("SKIPPED: no etcd on PATH and none in LEDGERLINE_ETCD");
+        println!("SKIPPED: no etcd on PATH and none in LEDGERLINE_ETCD_BIN");
     }
     binary
 }
