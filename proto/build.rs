@@ -1,7 +1,8 @@
 //! Generates the code of every `.proto` file, without protoc.
 //!
-//! Three runs: the public messages as clients see them (`v1`), the same with batches left encoded (`raw::v1`: only
-//! what a batch is part of is generated anew, all else is shared with `v1`), and the internal packages.
+//! Four runs: the public messages as clients see them (`v1`), the same with batches left encoded (`raw::v1`: only
+//! what a batch is part of is generated anew, all else is shared with `v1`), the internal packages, and the part of
+//! etcd's API that meta calls.
 #![expect(clippy::disallowed_methods, reason = "a build script reads its inputs")]
 
 use std::collections::BTreeSet;
@@ -16,6 +17,9 @@ use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 /// The package that clients see.
 const PUBLIC: &str = "ledgerline.v1";
 
+/// etcd's package.
+const ETCD: &str = "etcdserverpb";
+
 /// The message that servers pass on unopened.
 const BATCH: &str = ".ledgerline.v1.MessageBatch";
 
@@ -23,9 +27,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=ledgerline");
     println!("cargo:rerun-if-changed=google");
+    println!("cargo:rerun-if-changed=etcd");
 
     let mut files = Vec::new();
     find_protos(Path::new("ledgerline"), &mut files)?;
+    find_protos(Path::new("etcd"), &mut files)?;
     files.sort();
     let all = protox::compile(&files, ["."])?;
 
@@ -39,7 +45,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("internal.bin"), internal.encode_to_vec())?;
     view(&out, public.clone())?;
     raw(&out, public)?;
-    internals(&out, internal)
+    internals(&out, internal)?;
+    etcd(&out, only(&all, |package| package == ETCD))
 }
 
 fn find_protos(folder: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
@@ -141,5 +148,13 @@ fn fields(
 /// What nodes say among themselves.
 fn internals(out: &Path, files: FileDescriptorSet) -> Result<(), Box<dyn Error>> {
     generator(out, "internal")?.compile_fds(files)?;
+    Ok(())
+}
+
+/// What meta asks of etcd: clients only.
+fn etcd(out: &Path, files: FileDescriptorSet) -> Result<(), Box<dyn Error>> {
+    generator(out, "etcd")?
+        .build_server(false)
+        .compile_fds(files)?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A cluster of separate processes on loopback, killed while it works: one meta, three bookies, two serving nodes.
+//! A cluster of separate processes on loopback, killed while it works: one meta (or two on an etcd), three bookies, two
+//! serving nodes.
 //!
 //! Each test runs steady, modest load through the public client, kills something with `kill -9`, and lets the judge of
 //! histories say whether everything that was promised held. The gaps in publishing and consuming are printed.
@@ -11,11 +12,13 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ledgerline_client::{Quorum, SubscriptionMode};
 use tests::check::Limits;
-use tests::process::{GIVE_UP, Habits, READERS, Run, TOPIC, WORKERS, commands, wait_until};
+use tests::process::{
+    Cluster, Etcd, GIVE_UP, Habits, RATE, READERS, Run, TOPIC, WORKERS, commands, wait_until,
+};
 use tests::workload::Workload;
 
 fn binary() -> PathBuf {
@@ -130,5 +133,54 @@ fn everything_killed_at_once_keeps_what_was_acked_and_redelivers_what_was_not() 
         report.stats.deliveries > 3 * report.stats.messages,
         "{report}"
     );
+    assert_eq!((report.stats.fails, report.stats.infos), (0, 0), "{report}");
+}
+
+/// The meta node that said last that it is active.
+fn active_meta(cluster: &mut Cluster) -> anyhow::Result<String> {
+    for name in ["meta-1", "meta-2"] {
+        let Ok(process) = cluster.process(name) else {
+            continue;
+        };
+        let log = process.log();
+        let said = log.rfind("this meta node is active");
+        if said > log.rfind("this meta node is not active any more") {
+            return Ok(name.to_owned());
+        }
+    }
+    anyhow::bail!("no meta node is active")
+}
+
+#[test]
+fn a_killed_active_meta_is_replaced_and_publishing_goes_on() {
+    let Some(etcd) = Etcd::start().unwrap() else {
+        return;
+    };
+    let habits = [Habits::default(); 2];
+    let lay_out = || Cluster::on_etcd(&binary(), &etcd.endpoint(), 2, 3, 2);
+    let mut run = Run::start_on("meta", RATE, habits, lay_out).unwrap();
+    for round in 1..=rounds() {
+        let active = active_meta(&mut run.cluster).unwrap();
+        run.cluster.kill(&active).unwrap();
+        let killed = Instant::now();
+        let topic = format!("late-{round}");
+        let made = wait_until(Duration::from_secs(10), || {
+            // One whose answer was lost is there all the same.
+            run.load.create_topic(&topic, Quorum::THREE_TWO).is_ok()
+                || run.load.topic_stats(&topic).is_ok()
+        });
+        assert!(made, "no topic can be made {:?} later", killed.elapsed());
+        println!(
+            "meta: a topic was made {:.2?} after kill -9 of {active}",
+            killed.elapsed()
+        );
+        run.flows(600).unwrap();
+        let what = format!("kill -9 of the active meta ({active}, time {round})");
+        run.report_pauses(&what, GIVE_UP).unwrap();
+        assert_ne!(active_meta(&mut run.cluster).unwrap(), active);
+        run.cluster.start(&active).unwrap();
+        run.cluster.wait_ready().unwrap();
+    }
+    let report = run.judge(&[READERS, WORKERS], limits(GIVE_UP)).unwrap();
     assert_eq!((report.stats.fails, report.stats.infos), (0, 0), "{report}");
 }

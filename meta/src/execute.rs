@@ -114,7 +114,21 @@ pub(crate) async fn ask(store: &dyn Store, query: &Query) -> Result<(Answer, Rev
 pub(crate) fn problem(error: &StoreError) -> Problem {
     match error {
         StoreError::Stopping => Problem::new(Reason::Stopping, "meta is stopping"),
-        StoreError::Failed { .. } => Problem::new(Reason::Unreachable, error.to_string()),
+        StoreError::Failed { .. } | StoreError::Unreachable { .. } => {
+            Problem::new(Reason::Unreachable, error.to_string())
+        }
+        StoreError::NotActive { active } => not_active(active.as_deref()),
+        StoreError::TooLarge { .. } => Problem::new(Reason::LimitReached, error.to_string()),
+    }
+}
+
+/// What a node that stands by answers: nothing happened, and where to go.
+pub(crate) fn not_active(active: Option<&str>) -> Problem {
+    let message = "this meta node stands by, ask the active one";
+    let problem = Problem::new(Reason::Unreachable, message);
+    match active {
+        Some(active) => problem.with("active", active),
+        None => problem,
     }
 }
 

@@ -10,6 +10,7 @@ mod execute;
 mod leases;
 mod metrics;
 mod service;
+mod standby;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,8 @@ use std::io;
 use std::sync::Arc;
 
 use host::Host;
-use host::net::Address;
-use proto::meta_v1::meta_server::MetaServer;
+use host::net::{Address, Incoming};
+use proto::meta_v1::meta_server::{self, MetaServer};
 use proto::transport::{INTERNAL_MESSAGE_MAX, Routes, ServerOptions, serve};
 use tracing::info;
 use types::command::{Command, Reply};
@@ -30,7 +31,8 @@ use execute::{Numbering, execute};
 use leases::{LeaseKeeper, LeaseTask};
 use metrics::{Metrics, Timed, Watched};
 use service::Service;
-use store::{Embedded, EmbeddedConfig, OpenError, Store};
+use standby::{Election, Front, StandingBy};
+use store::{Embedded, EmbeddedConfig, EtcdConfig, EtcdError, EtcdStandby, OpenError, Store};
 
 /// Where meta listens and where it keeps its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,17 @@ pub struct MetaConfig {
     pub store: EmbeddedConfig,
     /// Where the nodes of the cluster run.
     pub nodes: Nodes,
+}
+
+/// Where one of several meta processes listens, and the etcd they share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdMetaConfig {
+    /// Where nodes reach it. Port 0 takes a free one.
+    pub listen: Address,
+    /// Where the others send nodes to while this one is active; none for where it listens.
+    pub advertise: Option<Address>,
+    /// The store.
+    pub store: EtcdConfig,
 }
 
 /// Where the nodes of a cluster run.
@@ -58,6 +71,9 @@ pub enum StartError {
     /// The store cannot be opened; the error says what to do.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// etcd cannot be used; the error says what to do.
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
     /// The address cannot be listened on.
     #[error("cannot listen, choose another address or stop who uses it address={address}")]
     Listen {
@@ -105,57 +121,37 @@ impl Meta {
     ) -> Result<Self, StartError> {
         host.health.starting(PART);
         // First, so that an address in use is told before anything else happens.
-        let incoming = host.net.listen(&listen).await;
-        let incoming = incoming.map_err(|source| StartError::Listen {
-            address: listen,
-            source,
-        })?;
-        let metrics = Arc::<Metrics>::default();
-        let timed = Timed::new(store, host.clock.clone(), Arc::clone(&metrics));
-        let store: Arc<dyn Store> = Arc::new(timed);
+        let incoming = listen_at(host, listen).await?;
         let cluster = store.cluster();
-        let numbering = Arc::new(Numbering::new());
-        let bootstrap = Command::Bootstrap {
-            cluster,
-            at: host.clock.wall(),
-        };
-        let known = execute(store.as_ref(), &numbering, &bootstrap).await;
-        if known.map_err(StartError::Records)? != Reply::Cluster(cluster) {
-            let message = format!("the records are of another cluster cluster={cluster}");
-            let problem = Problem::new(types::Reason::WrongCluster, message);
-            return Err(StartError::Records(problem));
-        }
-        let seen = *store.revision().borrow();
-        let stop = host.tasks.token();
-        let clock = host.clock.clone();
-        let keeper = LeaseKeeper::start(
-            Arc::clone(&store),
-            Arc::clone(&numbering),
-            clock.clone(),
-            nodes == Nodes::InThisProcess,
-        );
-        let keeper = keeper.await.map_err(StartError::Records)?;
-        let leases = LeaseTask::new(keeper.clone(), seen, stop.clone());
-        host.tasks.spawn("meta-leases", leases.run());
-        let watched = Arc::new(Watched {
-            metrics,
-            leases: keeper,
-            revision: store.revision(),
-            stop: stop.clone(),
-        });
-        host.metrics.add(&watched);
-        host.health.started(PART, &watched);
-        let service = Service::new(store, numbering, watched, clock, stop.clone());
-        let server = MetaServer::new(service)
-            .max_decoding_message_size(INTERNAL_MESSAGE_MAX)
-            .max_encoding_message_size(INTERNAL_MESSAGE_MAX);
-        let address = incoming.local.clone();
-        let routes = Routes::new().add(server);
-        host.tasks.spawn("meta-server", async move {
-            let options = ServerOptions::internal();
-            serve(incoming, routes, &options, stop.cancelled_owned()).await
-        });
+        let service = activate(host, store, nodes).await?;
+        let address = serve_calls(host, incoming, server(service));
         info!(%address, %cluster, "meta serves");
+        Ok(Self { address, cluster })
+    }
+
+    /// Opens etcd and stands by; becomes active when no other process on it is.
+    ///
+    /// Calls are answered from the beginning: with where to go, until this process is active.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Listen`], [`StartError::Etcd`].
+    pub async fn start_on_etcd(host: &Host, config: EtcdMetaConfig) -> Result<Self, StartError> {
+        host.health.starting(PART);
+        let incoming = listen_at(host, config.listen).await?;
+        let front = Front::default();
+        let address = serve_calls(host, incoming, server(front.clone()));
+        let standby = EtcdStandby::open(host, &config.store).await?;
+        let cluster = standby.cluster();
+        let election = Election {
+            host: host.clone(),
+            standby,
+            front,
+            advertise: config.advertise.unwrap_or_else(|| address.clone()),
+            standing: Arc::new(StandingBy),
+        };
+        host.tasks.spawn("meta-election", election.run());
+        info!(%address, %cluster, "meta stands by");
         Ok(Self { address, cluster })
     }
 
@@ -168,4 +164,71 @@ impl Meta {
     pub const fn cluster(&self) -> ClusterId {
         self.cluster
     }
+}
+
+async fn listen_at(host: &Host, address: Address) -> Result<Incoming, StartError> {
+    let incoming = host.net.listen(&address).await;
+    incoming.map_err(|source| StartError::Listen { address, source })
+}
+
+fn server<M: meta_server::Meta>(service: M) -> MetaServer<M> {
+    MetaServer::new(service)
+        .max_decoding_message_size(INTERNAL_MESSAGE_MAX)
+        .max_encoding_message_size(INTERNAL_MESSAGE_MAX)
+}
+
+/// Answers calls until the host's tasks stop; says where.
+fn serve_calls<M: meta_server::Meta>(
+    host: &Host,
+    incoming: Incoming,
+    server: MetaServer<M>,
+) -> Address {
+    let address = incoming.local.clone();
+    let routes = Routes::new().add(server);
+    let stop = host.tasks.token();
+    host.tasks.spawn("meta-server", async move {
+        let options = ServerOptions::internal();
+        serve(incoming, routes, &options, stop.cancelled_owned()).await
+    });
+    address
+}
+
+/// Makes sure that the records are this cluster's and starts all leases anew: what a process does before it answers.
+async fn activate(host: &Host, store: Arc<dyn Store>, nodes: Nodes) -> Result<Service, StartError> {
+    let metrics = Arc::<Metrics>::default();
+    let timed = Timed::new(store, host.clock.clone(), Arc::clone(&metrics));
+    let store: Arc<dyn Store> = Arc::new(timed);
+    let cluster = store.cluster();
+    let numbering = Arc::new(Numbering::new());
+    let bootstrap = Command::Bootstrap {
+        cluster,
+        at: host.clock.wall(),
+    };
+    let known = execute(store.as_ref(), &numbering, &bootstrap).await;
+    if known.map_err(StartError::Records)? != Reply::Cluster(cluster) {
+        let message = format!("the records are of another cluster cluster={cluster}");
+        let problem = Problem::new(types::Reason::WrongCluster, message);
+        return Err(StartError::Records(problem));
+    }
+    let seen = *store.revision().borrow();
+    let stop = host.tasks.token();
+    let clock = host.clock.clone();
+    let keeper = LeaseKeeper::start(
+        Arc::clone(&store),
+        Arc::clone(&numbering),
+        clock.clone(),
+        nodes == Nodes::InThisProcess,
+    );
+    let keeper = keeper.await.map_err(StartError::Records)?;
+    let leases = LeaseTask::new(keeper.clone(), seen, stop.clone());
+    host.tasks.spawn("meta-leases", leases.run());
+    let watched = Arc::new(Watched {
+        metrics,
+        leases: keeper,
+        revision: store.revision(),
+        stop: stop.clone(),
+    });
+    host.metrics.add(&watched);
+    host.health.started(PART, &watched);
+    Ok(Service::new(store, numbering, watched, clock, stop))
 }

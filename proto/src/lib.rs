@@ -7,6 +7,7 @@
 //!   are the same types in both.
 //! - [`bookie_v1`], [`meta_v1`]: what nodes say among themselves; [`bookie`] and [`meta`] turn them into `types` and
 //!   back, refusing what makes no sense.
+//! - [`etcd`]: the part of etcd's API that meta calls.
 //! - [`status`]: a [`types::Problem`] as a gRPC status with `google.rpc.ErrorInfo`, and back.
 //! - [`hot`]: the frames of the hot streams, built and read without copying a payload.
 //! - [`transport`]: channels and servers over a [`host::net::Net`], with explicit limits.
@@ -54,6 +55,8 @@ generated! {
     bookie_v1 = "/internal/ledgerline.bookie.v1.rs";
     /// `ledgerline.meta.v1`.
     meta_v1 = "/internal/ledgerline.meta.v1.rs";
+    /// The part of etcd's v3 API that meta calls.
+    etcd = "/etcd/etcdserverpb.rs";
 }
 
 /// The view of servers, and of our own client.

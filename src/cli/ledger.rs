@@ -1,5 +1,6 @@
 //! The operator's last resort for a ledger that cannot be recovered.
 
+use super::servers::{Addresses, addresses};
 use anyhow::{Context, bail};
 use bookie_client::{BookiePool, Directory, Order, PoolConfig, PoolEvent};
 use clap::{ArgGroup, Args, Subcommand};
@@ -36,14 +37,15 @@ pub(crate) struct AcceptLoss {
     #[arg(value_parser = ledger)]
     ledger: LedgerId,
 
-    /// The meta service.
+    /// The meta service; where there are several processes of it, all of them.
     #[arg(
         long,
         env = "LEDGERLINE_META",
         default_value = "127.0.0.1:7460",
-        value_name = "HOST:PORT"
+        value_name = "HOST:PORT,…",
+        value_parser = addresses
     )]
-    meta: String,
+    meta: Addresses,
 
     /// The last entry to keep. At least one bookie must have it.
     #[arg(long, env = "LEDGERLINE_LAST", value_name = "ENTRY")]
@@ -84,7 +86,7 @@ impl AcceptLoss {
     )]
     async fn run(self) -> anyhow::Result<()> {
         let host = Host::real("ledgerline");
-        let config = MetaConfig::new(vec![Address::new(self.meta.as_str())]);
+        let config = MetaConfig::new(self.meta.0.iter().map(Address::new).collect());
         let meta = MetaClient::connect(&host, config, Duration::from_secs(5)).await?;
         let record = match meta.query(Query::Ledgers(vec![self.ledger])).await? {
             Answer::Ledgers(records) => records.into_iter().next(),

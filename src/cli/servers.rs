@@ -1,10 +1,12 @@
 //! The commands that run a role until they are stopped.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use anyhow::Context;
+use clap::{Args, ValueEnum};
 use types::{ByteSize, NodeName, Quorum};
 
 use crate::server;
@@ -62,6 +64,33 @@ fn admin_listen(text: &str) -> Result<AdminListen, String> {
     }
 }
 
+/// Reads a comma-separated list of where nodes are reached.
+pub(crate) fn addresses(text: &str) -> Result<Addresses, String> {
+    let all = text.split(',').map(|one| address(one.trim()));
+    let all: Result<Vec<String>, String> = all.collect();
+    all.map(Addresses)
+        .map_err(|_| "expected HOST:PORT, or several with commas between".to_owned())
+}
+
+/// Where the nodes of a kind are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Addresses(pub(crate) Vec<String>);
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+
+/// Where metadata is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MetaStore {
+    /// On this machine's disk, for one meta process.
+    Embedded,
+    /// In etcd, for any number of meta processes: one is active, the others stand by.
+    Etcd,
+}
+
 /// Run everything in one process.
 #[derive(Debug, Args)]
 pub(crate) struct Standalone {
@@ -117,19 +146,92 @@ pub(crate) struct Meta {
     /// Where the metadata is kept.
     #[arg(
         long,
-        env = "LEDGERLINE_DATA_DIR",
-        default_value = "ledgerline-meta",
-        value_name = "DIR"
+        env = "LEDGERLINE_STORE",
+        default_value = "embedded",
+        value_enum,
+        value_name = "STORE"
     )]
-    pub(crate) data_dir: PathBuf,
+    pub(crate) store: MetaStore,
+
+    /// The directory of the embedded store [default: ledgerline-meta].
+    #[arg(long, env = "LEDGERLINE_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// The members of etcd, with `--store etcd`. Any of them answers; name all.
+    #[arg(long, env = "LEDGERLINE_ETCD", value_name = "HOST:PORT,…", value_parser = addresses)]
+    pub(crate) etcd: Option<Addresses>,
+
+    /// What the cluster's keys in etcd begin with, the same for all its meta processes and no other cluster's
+    /// [default: /ledgerline/main/].
+    #[arg(long, env = "LEDGERLINE_ETCD_PREFIX", value_name = "/PREFIX/")]
+    pub(crate) etcd_prefix: Option<String>,
+
+    /// How long a meta process that fell silent stays the active one, in whole seconds; then another takes over
+    /// [default: 3s].
+    #[arg(long, env = "LEDGERLINE_ETCD_LEASE", value_parser = duration, value_name = "TIME")]
+    pub(crate) etcd_lease: Option<Duration>,
+
+    /// Where nodes reach it, if that is not where it listens: where those that stand by in etcd send them to.
+    #[arg(long, env = "LEDGERLINE_ADVERTISE", value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) advertise: Option<String>,
+}
+
+/// The store that flags ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoreChoice {
+    /// A directory.
+    Embedded(PathBuf),
+    /// etcd.
+    Etcd {
+        members: Addresses,
+        prefix: String,
+        lease: Duration,
+    },
+}
+
+impl Meta {
+    /// Which store, unless the flags contradict each other.
+    pub(crate) fn store(&self) -> anyhow::Result<StoreChoice> {
+        if self.store == MetaStore::Etcd {
+            anyhow::ensure!(
+                self.data_dir.is_none(),
+                "--data-dir is of the embedded store: leave it out with --store etcd"
+            );
+            let members = self.etcd.clone();
+            let members = members
+                .context("--store etcd needs its members: --etcd HOST:PORT,… or LEDGERLINE_ETCD")?;
+            return Ok(StoreChoice::Etcd {
+                members,
+                prefix: self
+                    .etcd_prefix
+                    .clone()
+                    .unwrap_or_else(|| "/ledgerline/main/".to_owned()),
+                lease: self.etcd_lease.unwrap_or(Duration::from_secs(3)),
+            });
+        }
+        for (flag, is_given) in [
+            ("--etcd", self.etcd.is_some()),
+            ("--etcd-prefix", self.etcd_prefix.is_some()),
+            ("--etcd-lease", self.etcd_lease.is_some()),
+            ("--advertise", self.advertise.is_some()),
+        ] {
+            anyhow::ensure!(
+                !is_given,
+                "{flag} means nothing to the embedded store: add --store etcd, or leave it out"
+            );
+        }
+        let default = || PathBuf::from("ledgerline-meta");
+        let dir = self.data_dir.clone().unwrap_or_else(default);
+        Ok(StoreChoice::Embedded(dir))
+    }
 }
 
 /// Run a bookie.
 #[derive(Debug, Args)]
 pub(crate) struct Bookie {
-    /// The meta service.
-    #[arg(long, env = "LEDGERLINE_META", default_value = "127.0.0.1:7460", value_name = "HOST:PORT", value_parser = address)]
-    pub(crate) meta: String,
+    /// The meta service; where there are several processes of it, all of them.
+    #[arg(long, env = "LEDGERLINE_META", default_value = "127.0.0.1:7460", value_name = "HOST:PORT,…", value_parser = addresses)]
+    pub(crate) meta: Addresses,
 
     /// The bookie's name. Its disks belong to this name; a blank disk under a known name is a lost one.
     #[arg(long, env = "LEDGERLINE_NAME", default_value = "bookie-1")]
@@ -176,9 +278,9 @@ pub(crate) struct Bookie {
 /// Run a serving node.
 #[derive(Debug, Args)]
 pub(crate) struct Serving {
-    /// The meta service.
-    #[arg(long, env = "LEDGERLINE_META", default_value = "127.0.0.1:7460", value_name = "HOST:PORT", value_parser = address)]
-    pub(crate) meta: String,
+    /// The meta service; where there are several processes of it, all of them.
+    #[arg(long, env = "LEDGERLINE_META", default_value = "127.0.0.1:7460", value_name = "HOST:PORT,…", value_parser = addresses)]
+    pub(crate) meta: Addresses,
 
     /// The node's name, unique among serving nodes.
     #[arg(long, env = "LEDGERLINE_NAME", default_value = "serving-1")]
@@ -292,6 +394,45 @@ impl Serving {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the flags of `meta` ask for.
+    fn store(flags: &[&str]) -> anyhow::Result<StoreChoice> {
+        let line = ["ledgerline", "meta"].iter().chain(flags);
+        let cli = <crate::cli::Cli as clap::Parser>::try_parse_from(line)?;
+        match cli.command {
+            crate::cli::Command::Meta(meta) => meta.store(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn store_of_meta_is_what_the_flags_say_and_contradictions_are_refused() {
+        let embedded = StoreChoice::Embedded("ledgerline-meta".into());
+        assert_eq!(store(&[]).unwrap(), embedded);
+        let etcd = store(&["--store", "etcd", "--etcd", "a:1, b:2"]).unwrap();
+        let wanted = StoreChoice::Etcd {
+            members: Addresses(vec!["a:1".to_owned(), "b:2".to_owned()]),
+            prefix: "/ledgerline/main/".to_owned(),
+            lease: Duration::from_secs(3),
+        };
+        assert_eq!(etcd, wanted);
+        for (flags, blamed) in [
+            (&["--store", "etcd"][..], "--etcd"),
+            (&["--etcd", "a:1"], "--store etcd"),
+            (&["--etcd-prefix", "/a/"], "--etcd-prefix"),
+            (&["--etcd-lease", "3s"], "--etcd-lease"),
+            (&["--advertise", "a:1"], "--advertise"),
+            (
+                &["--store", "etcd", "--etcd", "a:1", "--data-dir", "d"],
+                "--data-dir",
+            ),
+            (&["--store", "etcd", "--etcd", "a:1,,b:2"], "HOST:PORT"),
+            (&["--store", "redis"], "embedded, etcd"),
+        ] {
+            let error = store(flags).unwrap_err().to_string();
+            assert!(error.contains(blamed), "{flags:?}: {error}");
+        }
+    }
 
     #[test]
     fn values_are_read_as_people_write_them() {

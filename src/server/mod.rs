@@ -14,7 +14,7 @@ use meta_client::{MetaClient, MetaConfig};
 use tokio_util::sync::CancellationToken;
 use types::{NodeName, Quorum};
 
-use crate::cli::servers::{self, AdminListen};
+use crate::cli::servers::{self, Addresses, AdminListen, StoreChoice};
 use crate::terminal;
 use banner::Banner;
 
@@ -49,7 +49,8 @@ pub(crate) async fn standalone(args: servers::Standalone) -> anyhow::Result<()> 
         meta::Nodes::InThisProcess,
     )
     .await?;
-    let client = connect(&host, META_PIPE, &stop).await?;
+    let pipe = Addresses(vec![META_PIPE.to_owned()]);
+    let client = connect(&host, &pipe, &stop).await?;
     let name: NodeName = "standalone".parse().context("a fixed name is valid")?;
     let mut config = bookie_config(
         name.clone(),
@@ -89,16 +90,44 @@ pub(crate) async fn standalone(args: servers::Standalone) -> anyhow::Result<()> 
 
 /// The meta service.
 pub(crate) async fn meta(args: servers::Meta) -> anyhow::Result<()> {
+    let store = args.store()?;
     let stop = terminal::stop_signal();
     let host = Host::real("ledgerline");
     let admin = open_admin(&host, &args.admin_listen, &["meta"]).await?;
     let listen = Address::new(args.listen.to_string());
-    let meta = start_meta(&host, listen, args.data_dir.clone(), meta::Nodes::Anywhere).await?;
+    let (meta, kept) = match store {
+        StoreChoice::Embedded(dir) => {
+            let kept = dir.display().to_string();
+            let meta = start_meta(&host, listen, dir, meta::Nodes::Anywhere).await?;
+            (meta, kept)
+        }
+        StoreChoice::Etcd {
+            members,
+            prefix,
+            lease,
+        } => {
+            let kept = format!("etcd {members} under {prefix}");
+            let members = members.0.into_iter().map(Address::new).collect();
+            let mut store = meta::store::EtcdConfig::new(members, prefix);
+            store.lease = lease;
+            let config = meta::EtcdMetaConfig {
+                listen,
+                advertise: args.advertise.map(Address::new),
+                store,
+            };
+            let meta = tokio::select! {
+                biased;
+                () = stop.cancelled() => anyhow::bail!("stopped while waiting for etcd"),
+                meta = meta::Meta::start_on_etcd(&host, config) => meta?,
+            };
+            (meta, kept)
+        }
+    };
     Banner::new("meta")
         .line("cluster", meta.cluster())
         .line("nodes", meta.address())
         .line("admin", admin_line(admin.as_ref()))
-        .line("data", args.data_dir.display())
+        .line("data", kept)
         .try_next(&[&format!(
             "ledgerline bookie --meta {} --name bookie-1",
             meta.address()
@@ -245,8 +274,12 @@ async fn stop_tasks(host: &Host) {
 }
 
 /// Connects to meta, waiting for it to come up.
-async fn connect(host: &Host, at: &str, stop: &CancellationToken) -> anyhow::Result<MetaClient> {
-    let config = MetaConfig::new(vec![Address::new(at)]);
+async fn connect(
+    host: &Host,
+    at: &Addresses,
+    stop: &CancellationToken,
+) -> anyhow::Result<MetaClient> {
+    let config = MetaConfig::new(at.0.iter().map(Address::new).collect());
     tokio::select! {
         biased;
         () = stop.cancelled() => anyhow::bail!("stopped while waiting for meta"),

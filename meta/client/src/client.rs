@@ -65,6 +65,10 @@ struct Nodes {
     turn: AtomicUsize,
 }
 
+/// Whose turn it was when a call was sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn(usize);
+
 impl Nodes {
     fn new(host: &Host, addresses: &[Address]) -> Self {
         let options = ChannelOptions {
@@ -81,15 +85,23 @@ impl Nodes {
         }
     }
 
-    fn stub(&self) -> Stub<Channel> {
-        let turn = self.turn.load(Ordering::Relaxed) % self.channels.len();
-        Stub::new(self.channels[turn].clone())
+    /// The node that is asked now, and whose turn it is.
+    fn stub(&self) -> (Stub<Channel>, Turn) {
+        let turn = self.turn.load(Ordering::Relaxed);
+        let channel = self.channels[turn % self.channels.len()].clone();
+        let stub = Stub::new(channel)
             .max_decoding_message_size(INTERNAL_MESSAGE_MAX)
-            .max_encoding_message_size(INTERNAL_MESSAGE_MAX)
+            .max_encoding_message_size(INTERNAL_MESSAGE_MAX);
+        (stub, Turn(turn))
     }
 
-    fn next(&self) {
-        self.turn.fetch_add(1, Ordering::Relaxed);
+    /// Asks another node than the one that failed. Only the first of many calls that failed on it moves on: two would
+    /// come back to it.
+    fn next(&self, Turn(failed): Turn) {
+        let next = failed.wrapping_add(1);
+        let _ = self
+            .turn
+            .compare_exchange(failed, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
@@ -116,11 +128,13 @@ impl MetaClient {
         let nodes = Nodes::new(&host, &config.addresses);
         let deadline = host.clock.now().after(patience);
         let cluster = loop {
-            let error = match hello(&host, &nodes, deadline).await {
+            let (stub, turn) = nodes.stub();
+            let error = match hello(&host, stub, deadline).await {
                 Ok(cluster) => break cluster,
                 Err(error) => error,
             };
-            if !again(&host, &nodes, deadline, &error).await {
+            nodes.next(turn);
+            if !again(&host, deadline, &error).await {
                 return Err(error);
             }
         };
@@ -161,7 +175,9 @@ impl MetaClient {
         let deadline = self.deadline();
         let mut was_unknown = None;
         loop {
-            let error = match self.try_execute(&command, is_repeatable, deadline).await {
+            let (stub, turn) = self.shared.nodes.stub();
+            let tried = self.try_execute(stub, &command, is_repeatable, deadline);
+            let error = match tried.await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -175,7 +191,7 @@ impl MetaClient {
                 _ => return Err(error),
             };
             if error.kind() != ErrorKind::Busy {
-                self.shared.nodes.next();
+                self.shared.nodes.next(turn);
             }
             let wait = error.retry_after().unwrap_or(RETRY).max(RETRY);
             if !may_pass || !pause(&self.shared.host, wait, deadline).await {
@@ -187,6 +203,7 @@ impl MetaClient {
 
     async fn try_execute(
         &self,
+        mut stub: Stub<Channel>,
         command: &pb::Command,
         is_repeatable: bool,
         deadline: MonoTime,
@@ -201,7 +218,6 @@ impl MetaClient {
         } else {
             deadline
         };
-        let mut stub = self.shared.nodes.stub();
         let answer = self.within(deadline, stub.execute(request)).await?;
         let reply = answer.into_inner().reply;
         wire::reply(reply.ok_or_else(MetaError::odd_answer)?).map_err(MetaError::Refused)
@@ -255,22 +271,28 @@ impl MetaClient {
         let query = wire::query_to_wire(&query);
         let deadline = self.deadline();
         loop {
-            let error = match self.ask(query.clone(), deadline).await {
+            let (stub, turn) = self.shared.nodes.stub();
+            let error = match self.ask(stub, query.clone(), deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if !again(&self.shared.host, &self.shared.nodes, deadline, &error).await {
+            self.shared.nodes.next(turn);
+            if !again(&self.shared.host, deadline, &error).await {
                 return Err(error);
             }
         }
     }
 
-    async fn ask(&self, query: pb::Query, deadline: MonoTime) -> Result<Answer, MetaError> {
+    async fn ask(
+        &self,
+        mut stub: Stub<Channel>,
+        query: pb::Query,
+        deadline: MonoTime,
+    ) -> Result<Answer, MetaError> {
         let request = pb::QueryRequest {
             caller: Some(wire::caller(Some(self.cluster()))),
             query: Some(query),
         };
-        let mut stub = self.shared.nodes.stub();
         let timeout = self
             .shared
             .host
@@ -301,11 +323,11 @@ impl MetaClient {
             caller: Some(wire::caller(Some(self.cluster()))),
             session: session.get(),
         };
-        let mut stub = self.shared.nodes.stub();
+        let (mut stub, turn) = self.shared.nodes.stub();
         let deadline = self.host().clock.now().after(timeout);
         let answer = self.within(deadline, stub.keep_alive(request)).await;
         if matches!(&answer, Err(error) if error.kind() != ErrorKind::Fenced) {
-            self.shared.nodes.next();
+            self.shared.nodes.next(turn);
         }
         let session = answer?
             .into_inner()
@@ -318,12 +340,13 @@ impl MetaClient {
         &self.shared.host
     }
 
-    pub(crate) fn stub(&self) -> Stub<Channel> {
+    pub(crate) fn stub(&self) -> (Stub<Channel>, Turn) {
         self.shared.nodes.stub()
     }
 
-    pub(crate) fn another_node(&self) {
-        self.shared.nodes.next();
+    /// Asks another node than the one that failed.
+    pub(crate) fn another_node(&self, failed: Turn) {
+        self.shared.nodes.next(failed);
     }
 
     fn deadline(&self) -> MonoTime {
@@ -383,23 +406,26 @@ async fn pause(host: &Host, wait: Duration, deadline: MonoTime) -> bool {
     true
 }
 
-/// Whether a harmless call that failed is to be tried again, on another node: after a pause, while there is time.
-async fn again(host: &Host, nodes: &Nodes, deadline: MonoTime, error: &MetaError) -> bool {
+/// Whether a harmless call that failed is to be tried again: after a pause, while there is time.
+async fn again(host: &Host, deadline: MonoTime, error: &MetaError) -> bool {
     let may_pass = matches!(
         error.kind(),
         ErrorKind::Retry | ErrorKind::Unknown | ErrorKind::Stopping | ErrorKind::Busy
     );
-    nodes.next();
     let wait = error.retry_after().unwrap_or(RETRY).max(RETRY);
     may_pass && pause(host, wait, deadline).await
 }
 
-async fn hello(host: &Host, nodes: &Nodes, deadline: MonoTime) -> Result<ClusterId, MetaError> {
+async fn hello(
+    host: &Host,
+    mut stub: Stub<Channel>,
+    deadline: MonoTime,
+) -> Result<ClusterId, MetaError> {
     let request = pb::HelloRequest {
         caller: Some(wire::caller(None)),
     };
     let left = deadline.since(host.clock.now()).min(TRY_TIMEOUT);
-    match host.clock.timeout(left, nodes.stub().hello(request)).await {
+    match host.clock.timeout(left, stub.hello(request)).await {
         Ok(Ok(answer)) => wire::hello_from_wire(answer.get_ref()).map_err(MetaError::Refused),
         Ok(Err(status)) => Err(MetaError::of(&status)),
         Err(_) => Err(MetaError::Unreachable {

@@ -7,10 +7,13 @@ use futures::StreamExt;
 use proto::meta as wire;
 use proto::meta::Watched;
 use proto::meta_v1 as pb;
+use proto::meta_v1::meta_client::MetaClient as Stub;
 use tonic::Streaming;
+use tonic::transport::Channel;
 use types::Revision;
 use types::command::ChangeEvent;
 
+use crate::client::Turn;
 use crate::{MetaClient, MetaError};
 
 /// What a watch tells.
@@ -26,7 +29,7 @@ pub enum WatchEvent {
 /// is.
 pub struct MetaWatch {
     meta: MetaClient,
-    stream: Option<Streaming<pb::WatchResponse>>,
+    stream: Option<(Streaming<pb::WatchResponse>, Turn)>,
     /// Everything up to it was told.
     after: Option<Revision>,
     told: VecDeque<WatchEvent>,
@@ -54,11 +57,12 @@ impl MetaWatch {
                 return event;
             }
             if self.stream.is_none() {
-                match self.open().await {
-                    Ok(stream) => self.stream = Some(stream),
+                let (stub, turn) = self.meta.stub();
+                match self.open(stub).await {
+                    Ok(stream) => self.stream = Some((stream, turn)),
                     Err(error) => {
                         tracing::debug!(%error, "changes of the metadata are not told now");
-                        self.meta.another_node();
+                        self.meta.another_node(turn);
                         let host = self.meta.host();
                         host.clock
                             .sleep(std::time::Duration::from_millis(200))
@@ -67,25 +71,29 @@ impl MetaWatch {
                     }
                 }
             }
-            let Some(stream) = &mut self.stream else {
+            let Some((stream, turn)) = &mut self.stream else {
                 continue;
             };
+            let turn = *turn;
             match stream.next().await {
                 Some(Ok(answer)) => self.take_in(answer),
                 Some(Err(_)) | None => {
                     self.stream = None;
-                    self.meta.another_node();
+                    self.meta.another_node(turn);
                 }
             }
         }
     }
 
-    async fn open(&self) -> Result<Streaming<pb::WatchResponse>, MetaError> {
+    async fn open(
+        &self,
+        mut stub: Stub<Channel>,
+    ) -> Result<Streaming<pb::WatchResponse>, MetaError> {
         let request = pb::WatchRequest {
             caller: Some(wire::caller(Some(self.meta.cluster()))),
             after: self.after.map(Revision::get),
         };
-        let answer = self.meta.stub().watch(request).await;
+        let answer = stub.watch(request).await;
         Ok(answer
             .map_err(|status| MetaError::of(&status))?
             .into_inner())

@@ -16,6 +16,7 @@
 
 mod changes;
 mod embedded;
+mod etcd;
 #[cfg(test)]
 pub(crate) mod suite;
 
@@ -29,6 +30,8 @@ use types::command::ChangeEvent;
 use types::{ClusterId, Revision};
 
 pub use embedded::{Embedded, EmbeddedConfig, OpenError};
+pub(crate) use etcd::{Candidate, Lead, Look};
+pub use etcd::{Etcd, EtcdConfig, EtcdError, EtcdStandby};
 
 /// A transactional store of records. See the module for what it promises.
 pub trait Store: Send + Sync + fmt::Debug + 'static {
@@ -97,6 +100,24 @@ pub enum StoreError {
     Failed {
         /// What failed.
         reason: String,
+    },
+    /// The store cannot be reached now. Nothing is known; try again.
+    #[error("the store cannot be reached reason={reason}")]
+    Unreachable {
+        /// What failed.
+        reason: String,
+    },
+    /// This process may not use the store: another one is active, or is about to be.
+    #[error("this meta node is not active, ask the active one active={}", active.as_deref().unwrap_or("unknown"))]
+    NotActive {
+        /// The address of the active one, where known.
+        active: Option<String>,
+    },
+    /// The write is larger than the store takes; the same will be refused each time.
+    #[error("the write is larger than the store takes: {what}")]
+    TooLarge {
+        /// What is too large, and the limit.
+        what: String,
     },
 }
 

@@ -42,17 +42,46 @@ impl Cluster {
     ///
     /// When directories or ports cannot be had.
     pub fn separate(binary: &Path, bookies: usize, serving: usize) -> anyhow::Result<Self> {
+        Self::laid_out(binary, None, &["meta".to_owned()], bookies, serving)
+    }
+
+    /// The same with meta nodes `meta-1` … on an etcd that runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::separate`].
+    pub fn on_etcd(
+        binary: &Path,
+        etcd: &str,
+        metas: usize,
+        bookies: usize,
+        serving: usize,
+    ) -> anyhow::Result<Self> {
+        let metas: Vec<String> = (1..=metas).map(|n| format!("meta-{n}")).collect();
+        Self::laid_out(binary, Some(etcd), &metas, bookies, serving)
+    }
+
+    fn laid_out(
+        binary: &Path,
+        etcd: Option<&str>,
+        metas: &[String],
+        bookies: usize,
+        serving: usize,
+    ) -> anyhow::Result<Self> {
         let mut cluster = Self::empty(binary)?;
-        let addresses = free_addresses(1 + bookies + serving)?;
-        let (meta, others) = addresses.split_first().context("one address at least")?;
-        cluster.add(Role::Meta, "meta".to_owned(), *meta, None)?;
+        let addresses = free_addresses(metas.len() + bookies + serving)?;
+        let (at_meta, others) = addresses.split_at(metas.len());
+        for (name, address) in metas.iter().zip(at_meta) {
+            cluster.add(Role::Meta, name.clone(), *address, &[])?;
+            cluster.node(name)?.etcd = etcd.map(ToOwned::to_owned);
+        }
         for (index, address) in others.iter().enumerate() {
             let (role, name) = if index < bookies {
                 (Role::Bookie, format!("bookie-{}", index + 1))
             } else {
                 (Role::Serving, format!("serving-{}", index - bookies + 1))
             };
-            cluster.add(role, name, *address, Some(*meta))?;
+            cluster.add(role, name, *address, at_meta)?;
         }
         Ok(cluster)
     }
@@ -65,7 +94,7 @@ impl Cluster {
     pub fn standalone(binary: &Path) -> anyhow::Result<Self> {
         let mut cluster = Self::empty(binary)?;
         let address = *free_addresses(1)?.first().context("one address")?;
-        cluster.add(Role::Standalone, "standalone".to_owned(), address, None)?;
+        cluster.add(Role::Standalone, "standalone".to_owned(), address, &[])?;
         Ok(cluster)
     }
 
@@ -87,7 +116,7 @@ impl Cluster {
         role: Role,
         name: String,
         listen: SocketAddr,
-        meta: Option<SocketAddr>,
+        meta: &[SocketAddr],
     ) -> anyhow::Result<()> {
         let data_dir = self.dir().join("data").join(&name);
         std::fs::create_dir_all(&data_dir)?;
@@ -96,7 +125,8 @@ impl Cluster {
             name: name.clone(),
             listen,
             data_dir,
-            meta,
+            meta: meta.to_vec(),
+            etcd: None,
             extra: Vec::new(),
         };
         self.nodes.insert(name, node);

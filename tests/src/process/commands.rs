@@ -18,7 +18,7 @@ pub const ADMIN_LISTEN: &str = "--admin-listen";
 pub enum Role {
     /// All roles in one process.
     Standalone,
-    /// The metadata service, with its embedded store.
+    /// The metadata service, on its embedded store or on etcd.
     Meta,
     /// A storage node.
     Bookie,
@@ -54,8 +54,10 @@ pub struct Node {
     pub listen: SocketAddr,
     /// Its data directory.
     pub data_dir: PathBuf,
-    /// Where meta listens; none for meta and standalone.
-    pub meta: Option<SocketAddr>,
+    /// Where meta listens; nowhere for meta and standalone.
+    pub meta: Vec<SocketAddr>,
+    /// The members of etcd, for a meta that keeps nothing itself.
+    pub etcd: Option<String>,
     /// Further arguments of this node.
     pub extra: Vec<OsString>,
 }
@@ -69,15 +71,20 @@ impl Node {
             arguments.push(value);
         };
         flag("--listen", self.listen.to_string().into());
-        if self.role.has_data() {
+        if let Some(etcd) = &self.etcd {
+            flag("--store", "etcd".into());
+            flag("--etcd", etcd.into());
+            flag("--advertise", self.listen.to_string().into());
+        } else if self.role.has_data() {
             flag("--data-dir", self.data_dir.clone().into());
         }
         if matches!(self.role, Role::Bookie | Role::Serving) {
             flag("--name", self.name.clone().into());
             flag("--advertise", self.listen.to_string().into());
         }
-        if let Some(meta) = self.meta {
-            flag("--meta", meta.to_string().into());
+        if !self.meta.is_empty() {
+            let all: Vec<String> = self.meta.iter().map(ToString::to_string).collect();
+            flag("--meta", all.join(",").into());
         }
         // Many nodes share a machine here; a test of the port asks for one.
         if !self.extra.iter().any(|word| word == ADMIN_LISTEN) {

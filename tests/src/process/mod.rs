@@ -5,6 +5,7 @@
 //!   ours until the process is reaped, which only its `Process` does, so a signal can never hit a stranger.
 //! - [`Cluster`]: nodes by name, with their addresses and data directories, which outlive their processes. Faults are
 //!   written to the run's history.
+//! - [`Etcd`]: an etcd of one member, where the machine has one.
 //! - [`Tool`]: commands that end by themselves, with a deadline.
 //! - [`Load`]: writers and consumers on the public client, whose doings are the run's history.
 //! - [`Run`]: a cluster under load, from its start to the verdict.
@@ -15,6 +16,7 @@
 mod child;
 mod cluster;
 pub mod commands;
+mod etcd;
 mod load;
 mod ports;
 mod run;
@@ -23,9 +25,10 @@ mod tool;
 pub use child::{Process, ProcessError, wait_until};
 pub use cluster::Cluster;
 pub use commands::{Node, Role, binary};
+pub use etcd::Etcd;
 pub use load::{Counts, Habits, Load};
 pub use ports::free_addresses;
-pub use run::{GIVE_UP, READERS, Run, TOPIC, WORKERS};
+pub use run::{GIVE_UP, RATE, READERS, Run, TOPIC, WORKERS};
 pub use tool::{Ended, Tool};
 
 #[cfg(test)]

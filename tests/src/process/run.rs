@@ -25,7 +25,7 @@ pub const READERS: &str = "readers";
 /// A subscription of the load: shared by two consumers.
 pub const WORKERS: &str = "workers";
 /// Messages a second, of two writers together.
-const RATE: u32 = 200;
+pub const RATE: u32 = 200;
 /// How long publishing and consuming may stand still after a node was killed.
 pub const GIVE_UP: Duration = Duration::from_secs(15);
 
@@ -76,15 +76,29 @@ impl Run {
         rate: u32,
         habits: [Habits; 2],
     ) -> anyhow::Result<Self> {
+        Self::start_on(name, rate, habits, || Cluster::separate(binary, 3, 2))
+    }
+
+    /// As [`Run::start_at`], on a cluster with two serving nodes and three bookies that is laid out when its turn has come.
+    ///
+    /// # Errors
+    ///
+    /// As [`Run::start`].
+    pub fn start_on(
+        name: &'static str,
+        rate: u32,
+        habits: [Habits; 2],
+        lay_out: impl FnOnce() -> anyhow::Result<Cluster>,
+    ) -> anyhow::Result<Self> {
         let [readers, workers] = habits;
         let alone = one_at_a_time();
+        let mut cluster = lay_out()?;
         let begun = Instant::now();
         let promises = Guarantees {
             faults: true,
             ..Guarantees::full()
         };
         let history = HistoryWriter::in_memory(promises);
-        let mut cluster = Cluster::separate(binary, 3, 2)?;
         cluster.record_faults(history.clone());
         for bookie in ["bookie-1", "bookie-2", "bookie-3"] {
             let small = ["--journal-file", "16MiB", "--free-low", "64MiB"];
