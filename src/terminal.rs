@@ -1,11 +1,7 @@
 //! What a person at a terminal sees: log lines, errors, a clean end on Ctrl-C.
 
-#![expect(
-    clippy::print_stderr,
-    reason = "this is where the program speaks to a person"
-)]
-
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -21,22 +17,25 @@ pub(crate) fn start_log(filter: Option<&str>, is_server: bool) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // What cannot be logged is no reason to fail: see `say`.
+        .log_internal_errors(false)
         .init();
 }
 
-/// Says something that is no result of the command.
-pub(crate) fn say(text: &str) {
-    eprintln!("{text}");
+/// Says something that is no result of the command. Whoever listened may be gone, as when a server's output went through
+/// `head`: that is no reason to fail, or not to stop.
+pub(crate) fn say(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints an error with its causes, each once.
 pub(crate) fn report(error: &anyhow::Error) {
-    eprintln!("error: {error}");
+    say(format_args!("error: {error}"));
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
         let text = cause.to_string();
         if !last.contains(&text) {
-            eprintln!("  because: {text}");
+            say(format_args!("  because: {text}"));
         }
         last = text;
     }
@@ -52,8 +51,8 @@ pub(crate) fn stop_signal() -> CancellationToken {
     )]
     tokio::spawn(async move {
         signal().await;
-        eprintln!("stopping; once more to stop at once");
         told.cancel();
+        say("stopping; once more to stop at once");
         signal().await;
         #[expect(clippy::exit, reason = "the user asked twice")]
         std::process::exit(130);

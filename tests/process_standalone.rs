@@ -9,13 +9,14 @@
 )]
 
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ledgerline_client::{Client, Reason, SubscriptionOptions};
-use tests::process::{Ended, Process, Tool, commands, free_addresses};
+use tests::process::{Ended, Process, Tool, commands, free_addresses, wait_until};
 use tests::workload::Prng;
 use types::crc32c;
 
@@ -62,7 +63,7 @@ impl Standalone {
         format!("http://{}", self.listen)
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Ends it as an orchestrator does.
     fn stop(mut self) {
         let status = self.process.stop(SOON).unwrap();
         assert_eq!(status.code(), Some(0), "{}", self.process.log());
@@ -234,6 +235,29 @@ fn a_lease_out_of_bounds_is_named_before_meta_is_waited_for() {
     let line = words(&format!("serving --name s1 --meta {nobody} --lease 1ms"));
     let said = refused(line, 1);
     assert!(said.contains("the lease must be 500 ms to 60 s"), "{said}");
+}
+
+#[test]
+fn a_server_whose_output_nobody_reads_any_more_stops_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Command::new(binary())
+        .args(arguments(free_addresses(1).unwrap()[0], dir.path()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(server.stdout.take().unwrap()).lines();
+    let ready = said.find(|line| line.as_ref().is_ok_and(|line| line.contains("is ready")));
+    ready.expect("it says that it is ready").unwrap();
+    drop((said, server.stderr.take()));
+    let asked = Command::new("kill").arg(server.id().to_string()).status();
+    let ended = wait_until(SOON, || server.try_wait().unwrap().is_some());
+    if !ended {
+        server.kill().unwrap();
+    }
+    let status = server.wait().unwrap();
+    assert!(asked.unwrap().success() && ended, "{status}");
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]

@@ -108,10 +108,11 @@ impl Consume {
         };
         let ended = run.print(&self, &stop).await;
         let closed = run.consumer.close().await;
-        let acked = if self.no_ack {
-            ", not acked"
-        } else {
-            ", all acked"
+        let acked = match &ended {
+            _ if self.no_ack => ", not acked",
+            Ok(End::Done) => ", all acked",
+            // What was read and not printed comes again.
+            Ok(End::ReaderGone) | Err(_) => ", acked as far as they were printed",
         };
         run.progress.finish("consumed", acked);
         match ended? {
@@ -128,7 +129,7 @@ impl Consume {
             Err(error) => return Err(explain(error)),
         };
         if known && self.from.is_some() {
-            terminal::say(&format!(
+            terminal::say(format_args!(
                 "note: subscription {} exists and goes on where it was; --from is for new ones, choose another --subscription to read from there",
                 self.subscription
             ));

@@ -1,15 +1,12 @@
 //! Progress on stderr: a line that moves at a terminal, nothing elsewhere, and a summary at the end.
 
-#![expect(
-    clippy::print_stderr,
-    reason = "this is where the program speaks to a person"
-)]
-
 use std::time::Duration;
 
 use host::Clock;
 use indicatif::{ProgressBar, ProgressStyle};
 use types::{ByteSize, MonoTime};
+
+use crate::terminal::say;
 
 /// Counts messages and bytes, and shows them.
 #[derive(Debug)]
@@ -84,7 +81,9 @@ impl Progress {
         };
         let (messages, bytes) = (self.messages, ByteSize::new(self.bytes));
         let noun = if messages == 1 { "message" } else { "messages" };
-        eprintln!("{verb} {messages} {noun} ({bytes}) in {seconds:.1} s, {each}/s{more}");
+        say(format_args!(
+            "{verb} {messages} {noun} ({bytes}) in {seconds:.1} s, {each}/s{more}"
+        ));
     }
 }
 

@@ -1,10 +1,5 @@
 //! What a server says when it is ready.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "this is where a server speaks to a person"
-)]
-
 use std::fmt::Display;
 use std::io::Write;
 
@@ -34,8 +29,9 @@ impl Banner {
     }
 
     pub(super) fn print(self) {
-        print!("{}", self.text);
         // Whoever started the server may be waiting for these lines behind a pipe, or be gone.
-        let _ = std::io::stdout().flush();
+        let mut out = std::io::stdout();
+        let _ = out.write_all(self.text.as_bytes());
+        let _ = out.flush();
     }
 }

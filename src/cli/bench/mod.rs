@@ -163,7 +163,7 @@ impl Bench {
         };
         let quorum = self.quorum(&client, &topic).await?;
         let mut report = Report::new(name, &topic, &quorum, probe);
-        terminal::say(&report.head());
+        terminal::say(report.head());
         let scene = Scene {
             client,
             host,

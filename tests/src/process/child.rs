@@ -227,14 +227,14 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
-    /// Asks it to end (SIGINT, as Ctrl-C does) and waits until it has.
+    /// Asks it to end (SIGTERM: SIGINT is ignored by what a shell runs in the background) and waits until it has.
     ///
     /// # Errors
     ///
     /// [`ProcessError::Late`] when it does not within the time; it still runs then.
     pub fn stop(&mut self, within: Duration) -> Result<ExitStatus, ProcessError> {
         if self.is_running() {
-            self.signal(Signal::INT)?;
+            self.signal(Signal::TERM)?;
         }
         self.wait_ended(within)
     }

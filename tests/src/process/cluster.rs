@@ -311,7 +311,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends one node as Ctrl-C does, and waits for it.
+    /// Ends one node as an orchestrator does (SIGTERM), and waits for it.
     ///
     /// # Errors
     ///

@@ -65,7 +65,7 @@ fn one_that_ends_or_is_late_says_so_with_its_log() {
 #[test]
 fn one_that_is_asked_to_end_may_do_it_properly() {
     let dir = tempfile::tempdir().unwrap();
-    let script = "trap 'echo bye; exit 0' INT; echo up; while :; do sleep 0.05; done";
+    let script = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done";
     let mut process = shell(dir.path(), script);
     process.wait_saying("up", SOON).unwrap();
     assert!(process.stop(SOON).unwrap().success());
