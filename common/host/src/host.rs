@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
+use crate::compute::Compute;
 use crate::disk::{Disk, RealDisk};
 use crate::health::Health;
 use crate::metrics::Registry;
@@ -26,6 +27,8 @@ pub struct Host {
     pub disk: Arc<dyn Disk>,
     /// The tasks of the node, stopped together.
     pub tasks: Tasks,
+    /// Where long computations run.
+    pub compute: Compute,
     /// Its numbers.
     pub metrics: Registry,
     /// Whether its parts may be sent work.
@@ -43,6 +46,7 @@ impl Host {
             net: Arc::new(Network::default()),
             disk: Arc::new(RealDisk),
             tasks: Tasks::new(name),
+            compute: Compute::threads(),
             metrics: Registry::default(),
             health: Health::default(),
         }
@@ -61,6 +65,7 @@ impl Host {
             disk: Arc::new(crate::disk::sim::SimDisk::new(rng.u64())),
             rng,
             tasks: Tasks::new(name),
+            compute: Compute::inline(),
             metrics: Registry::default(),
             health: Health::default(),
         }
@@ -107,6 +112,7 @@ impl Host {
             net: Arc::clone(&self.net),
             disk: Arc::clone(&self.disk),
             tasks: self.tasks.child(name),
+            compute: self.compute.clone(),
             metrics: self.metrics.clone(),
             health: self.health.clone(),
         }

@@ -2,15 +2,24 @@
 
 use std::time::Duration;
 
-use crate::chain::{Claim, LedgerRecord, ShardCommand, ShardOutcome, ShardView};
-use crate::cluster::{BookieClaim, BookieRecord, BookieState, NodeRole, SessionRecord};
+use crate::chain::{
+    Claim, LedgerRecord, LogStanding, Move, ShardCommand, ShardOutcome, ShardView, WholeCopy,
+};
+use crate::cluster::{
+    BookieClaim, BookieRecord, BookieState, NodeRole, ServingNode, SessionRecord, ShardPlace,
+};
 use crate::topic::{
-    NamespaceRecord, StartPosition, SubscriptionMode, SubscriptionRecord, TenantRecord, TopicRecord,
+    NamespaceRecord, Retention, StartPosition, SubscriptionMode, SubscriptionRecord, TenantRecord,
+    TopicRecord,
 };
 use crate::{
-    BookieId, ClusterId, CommandId, LedgerId, NamespaceName, NodeName, Quorum, Revision, SessionId,
-    ShardId, SubscriptionId, SubscriptionName, TenantName, TopicName, WallTime,
+    BookieId, ClusterId, CommandId, Epoch, LedgerId, LogId, NamespaceName, NodeName, Quorum,
+    Revision, SessionId, ShardId, SubscriptionId, SubscriptionName, TenantName, TopicId, TopicName,
+    WallTime,
 };
+
+/// Most ledgers of one [`Command::CopiesWhole`].
+pub const COPIES_MAX: usize = 16;
 
 /// A change of the metadata. Each is one transaction; none is half done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -70,6 +79,46 @@ pub enum Command {
         /// How it stands.
         state: BookieState,
     },
+    /// Says whether a bookie's copies are to move to others.
+    DrainBookie {
+        /// Which bookie.
+        id: BookieId,
+        /// Whether they are; false takes an earlier word back.
+        draining: bool,
+    },
+    /// Takes a drained bookie out of the cluster, for good.
+    RetireBookie {
+        /// Which bookie. No ledger names it any more.
+        id: BookieId,
+    },
+    /// Says whether a serving node's shards are to move to others. Refused when nobody would be left to take them.
+    DrainServing {
+        /// The node's name.
+        name: NodeName,
+        /// Whether they are; false takes an earlier word back.
+        draining: bool,
+    },
+    /// Sends a copy of a closed ledger to another bookie, or calls that off. From meta's own auditor only. An earlier
+    /// move is forgotten.
+    AssignCopy {
+        /// The ledger.
+        ledger: LedgerId,
+        /// The move; none to call off.
+        moving: Option<Move>,
+    },
+    /// A bookie's word that it holds every entry of some closed ledgers, durable and intact. What no longer fits is
+    /// passed over: a bookie that is to take a place takes it by the assignment that it read before it looked, and by no
+    /// other.
+    CopiesWhole {
+        /// Which bookie.
+        bookie: BookieId,
+        /// Its session.
+        session: SessionId,
+        /// Its birth.
+        born: Revision,
+        /// The copies, at most [`COPIES_MAX`].
+        copies: Vec<WholeCopy>,
+    },
     /// Makes a tenant.
     CreateTenant {
         /// Its name.
@@ -90,8 +139,34 @@ pub enum Command {
         name: TopicName,
         /// Its copies.
         quorum: Quorum,
+        /// How long messages stay that no subscription needs.
+        retention: Retention,
         /// Now.
         at: WallTime,
+    },
+    /// Changes how long a topic's messages stay. Its owner hears of it.
+    UpdateTopic {
+        /// Its name.
+        name: TopicName,
+        /// How long messages stay that no subscription needs.
+        retention: Retention,
+    },
+    /// Takes a topic away with its subscriptions and all its messages. Its owner has closed both logs before and says
+    /// so: nothing is acked of it any more.
+    DeleteTopic {
+        /// Its name.
+        name: TopicName,
+        /// Its number: another one that took its name meanwhile stays.
+        id: TopicId,
+        /// The session that owns its shard.
+        session: SessionId,
+        /// At this epoch: a word that comes late finds the topic opened again, and leaves it.
+        epoch: Epoch,
+    },
+    /// Removes some of what a deleted topic's shard left behind, and at last its record. From meta itself only.
+    SweepShard {
+        /// Which shard.
+        shard: ShardId,
     },
     /// Numbers a subscription; it is not usable before [`Command::ActivateSubscription`].
     CreateSubscription {
@@ -118,6 +193,8 @@ pub enum Command {
     DeleteSubscription {
         /// The subscription.
         name: SubscriptionName,
+        /// Its number: another one that took its name meanwhile stays.
+        id: SubscriptionId,
         /// The session that owns the topic's shard.
         session: SessionId,
     },
@@ -151,9 +228,17 @@ impl Command {
             Self::EndSession { .. } => "end_session",
             Self::RegisterBookie { .. } => "register_bookie",
             Self::ReportBookie { .. } => "report_bookie",
+            Self::DrainBookie { .. } => "drain_bookie",
+            Self::RetireBookie { .. } => "retire_bookie",
+            Self::DrainServing { .. } => "drain_serving",
+            Self::AssignCopy { .. } => "assign_copy",
+            Self::CopiesWhole { .. } => "copies_whole",
             Self::CreateTenant { .. } => "create_tenant",
             Self::CreateNamespace { .. } => "create_namespace",
             Self::CreateTopic { .. } => "create_topic",
+            Self::UpdateTopic { .. } => "update_topic",
+            Self::DeleteTopic { .. } => "delete_topic",
+            Self::SweepShard { .. } => "sweep_shard",
             Self::CreateSubscription { .. } => "create_subscription",
             Self::ActivateSubscription { .. } => "activate_subscription",
             Self::DeleteSubscription { .. } => "delete_subscription",
@@ -212,10 +297,16 @@ pub enum Query {
     Shard(ShardId),
     /// Ledgers by id, as many as exist, in the order asked.
     Ledgers(Vec<LedgerId>),
+    /// What became of logs, at most 256. Those that were never given out are left out of the answer.
+    Logs(Vec<LogId>),
     /// Every bookie there is.
     Bookies,
     /// Every session that has not ended.
     Sessions,
+    /// Serving nodes in order of name: those whose newest session has not ended, and those that are drained.
+    ServingNodes,
+    /// The shards of all topics, in order of the topic's full name: a page counts topics.
+    Shards(Page),
 }
 
 /// A part of a list.
@@ -229,6 +320,10 @@ pub struct Page {
 
 /// The answer to a [`Query`], with the revision it was read at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, and the large ones are the common ones"
+)]
 pub enum Answer {
     /// The cluster's id.
     Cluster(ClusterId),
@@ -252,10 +347,16 @@ pub enum Answer {
     Shard(Option<ShardView>, Option<SessionRecord>),
     /// Ledgers.
     Ledgers(Vec<LedgerRecord>),
+    /// Logs, in the order asked.
+    Logs(Vec<(LogId, LogStanding)>),
     /// Bookies.
     Bookies(Vec<BookieRecord>),
     /// Sessions.
     Sessions(Vec<SessionRecord>),
+    /// Serving nodes.
+    ServingNodes(Vec<ServingNode>),
+    /// Shards, those of a topic together.
+    Shards(Vec<ShardPlace>),
 }
 
 /// What changed, told to watchers. Carries names, not contents: the watcher reads what it cares for.
@@ -263,7 +364,7 @@ pub enum Answer {
 pub enum Change {
     /// A shard's record changed.
     Shard(ShardId),
-    /// A topic was made or changed.
+    /// A topic was made, changed or deleted.
     Topic(TopicName),
     /// A subscription was made or changed.
     Subscription(SubscriptionName),

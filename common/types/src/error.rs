@@ -119,6 +119,8 @@ reasons! {
     OwnerAlive = "OWNER_ALIVE", Conflict;
     /// The other side belongs to another cluster.
     WrongCluster = "WRONG_CLUSTER", Invalid;
+    /// The metadata was restored, or moved more than once, since the caller learned of it: start it again.
+    WrongGeneration = "WRONG_GENERATION", Fenced;
     /// The other side is not the node that was meant.
     WrongNode = "WRONG_NODE", Invalid;
     /// The other side speaks a version this one does not know.

@@ -22,6 +22,7 @@ mod ids;
 mod name;
 mod payload;
 mod quorum;
+pub mod repair;
 mod size;
 pub mod storage;
 mod time;
@@ -36,7 +37,7 @@ pub use ids::{
 };
 pub use name::{
     ConsumerName, NameError, NamespaceName, NodeName, ProducerName, SubscriptionName, TenantName,
-    TopicName,
+    TopicName, ZoneName,
 };
 pub use payload::Payload;
 pub use quorum::{Quorum, QuorumError};

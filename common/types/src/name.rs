@@ -145,6 +145,10 @@ single! {
     /// A node's name, unique among the nodes of its role in the cluster.
     NodeName
 }
+single! {
+    /// A failure domain, such as a rack or an availability zone, as the operators name it.
+    ZoneName
+}
 text! {
     /// `tenants/{tenant}`
     TenantName

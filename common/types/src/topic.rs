@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{NamespaceName, Quorum, ShardId, SubscriptionId, SubscriptionName, TenantName};
+use crate::{
+    ByteSize, NamespaceName, Quorum, ShardId, SubscriptionId, SubscriptionName, TenantName,
+};
 use crate::{TopicId, TopicName, WallTime};
 
 /// A tenant.
@@ -32,10 +34,43 @@ pub struct TopicRecord {
     pub name: TopicName,
     /// The copies of its messages.
     pub quorum: Quorum,
+    /// How long messages stay that no subscription needs.
+    pub retention: Retention,
     /// Its shards: one for now.
     pub shards: Vec<ShardId>,
     /// When it was made.
     pub created_at: WallTime,
+}
+
+/// How long messages stay that no subscription needs any more. What a subscription has not acked stays, however old.
+///
+/// With both limits, the one that is reached first lets a message go; with none, everything stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Retention {
+    /// Since they were published. Zero: they go once every subscription has acked them.
+    pub time: Option<Duration>,
+    /// Bytes of the newest messages that stay, as stored, before replication.
+    pub bytes: Option<ByteSize>,
+}
+
+impl Retention {
+    /// That of a topic that names none: a week.
+    pub const DEFAULT: Self = Self {
+        time: Some(Duration::from_secs(7 * 24 * 60 * 60)),
+        bytes: None,
+    };
+
+    /// Everything stays for good.
+    pub const FOREVER: Self = Self {
+        time: None,
+        bytes: None,
+    };
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 /// How a subscription shares messages among its consumers.

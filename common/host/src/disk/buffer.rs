@@ -50,6 +50,17 @@ impl AlignedBuf {
         self.resize(self.len().next_multiple_of(BLOCK));
     }
 
+    /// Drops the bytes before `at`; the others move to the front.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer.
+    pub fn drop_front(&mut self, at: usize) {
+        let left = self.len() - at;
+        self.copy_within(at.., 0);
+        self.memory.truncate(self.start + left);
+    }
+
     /// Drops the bytes and keeps the room.
     pub fn clear(&mut self) {
         self.memory.truncate(self.start);
@@ -76,6 +87,12 @@ impl Deref for AlignedBuf {
 
     fn deref(&self) -> &[u8] {
         &self.memory[self.start..]
+    }
+}
+
+impl AsRef<[u8]> for AlignedBuf {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 
@@ -141,6 +158,16 @@ mod tests {
         assert!(buffer[3..].iter().all(|byte| *byte == 0));
         buffer.pad();
         assert_eq!(buffer.len(), BLOCK);
+    }
+
+    #[test]
+    fn what_is_behind_a_dropped_front_begins_at_a_block_again() {
+        let mut buffer = AlignedBuf::with_capacity(BLOCK);
+        buffer.extend_from_slice(b"abcdef");
+        buffer.drop_front(4);
+        assert!(is_aligned(&buffer) && *buffer == *b"ef");
+        buffer.drop_front(2);
+        assert!(buffer.is_empty());
     }
 
     #[test]

@@ -29,6 +29,17 @@ pub trait Disk: Send + Sync + std::fmt::Debug + 'static {
     /// the system.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
 
+    /// Opens a file as [`Disk::open`] does; reads and writes of whole blocks with [`AlignedBuf`]s go past the system's cache
+    /// where the file system takes them so ([`File::is_direct`]). Nothing else differs: such writes too are durable after
+    /// [`File::sync_data`] only.
+    ///
+    /// # Errors
+    ///
+    /// As [`Disk::open`].
+    fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        self.open(path, mode)
+    }
+
     /// Makes a directory and those above it, and makes their names survive power loss; no error when it is there.
     ///
     /// # Errors
@@ -158,6 +169,11 @@ pub trait File: Send + Sync + std::fmt::Debug + 'static {
     ///
     /// Those of the system.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// Whether whole blocks go past the system's cache, so that nothing gathers there until it is synced.
+    fn is_direct(&self) -> bool {
+        false
+    }
 
     /// Its length in bytes.
     ///

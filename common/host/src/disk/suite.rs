@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Disk, File, OpenMode};
+use super::{AlignedBuf, BLOCK, Disk, File, OpenMode};
 use crate::rng::Rng;
 
 /// Checks every clause, each in a directory of its own below `dir`, which exists.
@@ -22,8 +22,9 @@ use crate::rng::Rng;
 /// When the disk breaks the contract.
 pub fn check(disk: &dyn Disk, dir: &Path) {
     type Clause = fn(&dyn Disk, &Path);
-    let clauses: [(&str, Clause); 9] = [
+    let clauses: [(&str, Clause); 10] = [
         ("bytes", bytes_are_read_back_where_they_were_written),
+        ("direct", whole_blocks_and_odd_ends_are_one_file),
         ("lengths", lengths_grow_and_shrink_with_zeros),
         ("modes", each_mode_opens_what_it_says),
         ("read-only", a_file_opened_for_reading_refuses_changes),
@@ -81,6 +82,52 @@ fn bytes_are_read_back_where_they_were_written(disk: &dyn Disk, dir: &Path) {
     assert_eq!(&into, b"ar\x09\x09");
     assert_eq!(again.read_at(9_003, &mut into).unwrap(), 0);
     assert_eq!(again.read_at(1 << 40, &mut into).unwrap(), 0);
+}
+
+/// What goes past the cache and what does not meet in one file, in any order.
+fn whole_blocks_and_odd_ends_are_one_file(disk: &dyn Disk, dir: &Path) {
+    let path = dir.join("f");
+    let file = disk.open_direct(&path, OpenMode::CreateNew).unwrap();
+    assert_eq!(
+        kind_of(disk.open_direct(&path, OpenMode::CreateNew)),
+        ErrorKind::AlreadyExists
+    );
+    let mut expected = vec![0; 3 * BLOCK + 700];
+    let mut write = |offset: usize, len: usize, byte: u8| {
+        let mut buffer = AlignedBuf::zeroed(len);
+        buffer.fill(byte);
+        expected[offset..offset + len].fill(byte);
+        let offset = u64::try_from(offset).unwrap();
+        file.write_at(offset, &buffer).unwrap();
+    };
+    write(BLOCK, 2 * BLOCK + 700, 1); // Whole blocks and an end.
+    write(0, 100, 2); // Part of a block that is not there yet.
+    write(BLOCK + 10, BLOCK, 3); // A block's length at no block's place.
+    write(2 * BLOCK, BLOCK, 4); // Over what the cache holds.
+    assert_eq!(all(&*file), expected);
+    file.sync_data().unwrap();
+    let again = disk.open_direct(&path, OpenMode::ReadWrite).unwrap();
+    again.write_at(0, &AlignedBuf::zeroed(BLOCK)).unwrap();
+    expected[..BLOCK].fill(0);
+    assert_eq!(all(&*file), expected);
+    let reading = disk.open_direct(&path, OpenMode::Read).unwrap();
+    assert!(reading.write_at(0, b"x").is_err());
+    assert_eq!(all(&*reading), expected);
+    let mut blocks = AlignedBuf::zeroed(4 * BLOCK);
+    for (offset, from, to) in [
+        (0, 0, 4 * BLOCK),         // Whole blocks, up to the end and behind it.
+        (BLOCK, 0, 2 * BLOCK),     // Whole blocks within.
+        (BLOCK, 0, 2 * BLOCK + 9), // Whole blocks and an end.
+        (BLOCK + 1, 0, BLOCK),     // At no block's place,
+        (BLOCK, 1, BLOCK),         // into no block.
+        (4 * BLOCK, 0, BLOCK),     // Behind the end.
+    ] {
+        let into = &mut blocks[from..to];
+        let count = reading.read_at(u64::try_from(offset).unwrap(), into);
+        let there = &expected[offset.min(expected.len())..];
+        let there = &there[..there.len().min(to - from)];
+        assert_eq!(&into[..count.unwrap()], there, "{offset} {from}..{to}");
+    }
 }
 
 fn lengths_grow_and_shrink_with_zeros(disk: &dyn Disk, dir: &Path) {

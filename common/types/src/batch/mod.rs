@@ -16,7 +16,11 @@
 //! - tags and lengths of at most five bytes. Some stubs refuse longer ones although the number is small.
 //!
 //! So every batch that passes is accepted by every conforming decoder. The crate `proto` tests this against its own.
+//!
+//! A batch may come compressed, [`Body`]. The crate `compression` opens it, on receipt to check it, later where a part of
+//! it is wanted.
 
+mod body;
 mod check;
 mod cut;
 #[cfg(test)]
@@ -24,6 +28,7 @@ mod tests;
 mod wire;
 mod write;
 
+pub use body::{Body, Codec, CodecError, Codecs, Compression};
 pub use check::{BatchError, Facts, Limits, Malformed, check};
 pub use cut::{Record, Records, cut, records};
 pub use write::MessageParts;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 
 use super::{MESSAGES, field};
 use crate::WallTime;
@@ -126,17 +126,24 @@ fn time_len(time: WallTime) -> usize {
     number_len(1, seconds) + number_len(2, nanos)
 }
 
-fn put_varint(batch: &mut BytesMut, mut value: u64) {
-    while value >= 0x80 {
-        batch.put_u8((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
+/// Puts two numbers at once: a step on the batch costs more than both.
+fn put_varints(batch: &mut BytesMut, values: [u64; 2]) {
+    let mut bytes = [0; 20]; // A varint has ten at most.
+    let mut len = 0;
+    for mut value in values {
+        while value >= 0x80 {
+            bytes[len] = (value & 0x7f) as u8 | 0x80;
+            len += 1;
+            value >>= 7;
+        }
+        bytes[len] = (value & 0x7f) as u8;
+        len += 1;
     }
-    batch.put_u8((value & 0x7f) as u8);
+    batch.extend_from_slice(&bytes[..len]);
 }
 
 fn put_header(batch: &mut BytesMut, number: u32, len: usize) {
-    put_varint(batch, u64::from(number) << 3 | DELIMITED);
-    put_varint(batch, len as u64);
+    put_varints(batch, [u64::from(number) << 3 | DELIMITED, len as u64]);
 }
 
 fn put_some(batch: &mut BytesMut, number: u32, bytes: &[u8]) {
@@ -148,7 +155,6 @@ fn put_some(batch: &mut BytesMut, number: u32, bytes: &[u8]) {
 
 fn put_number(batch: &mut BytesMut, number: u32, value: u64) {
     if value != 0 {
-        put_varint(batch, u64::from(number) << 3 | VARINT);
-        put_varint(batch, value);
+        put_varints(batch, [u64::from(number) << 3 | VARINT, value]);
     }
 }
