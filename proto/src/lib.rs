@@ -5,8 +5,8 @@
 //! - [`raw::v1`]: the same messages with each batch left encoded, as `Bytes`, and the servers. A server passes
 //!   batches on unopened; our own client makes them itself. Both views have one wire form. Messages without a batch
 //!   are the same types in both.
-//! - [`bookie_v1`], [`meta_v1`]: what nodes say among themselves; [`bookie`] and [`meta`] turn them into `types` and
-//!   back, refusing what makes no sense.
+//! - [`bookie_v1`], [`meta_v1`], [`serving_v1`]: what nodes say among themselves; [`bookie`] and [`meta`] turn the first
+//!   two into `types` and back, refusing what makes no sense.
 //! - [`etcd`]: the part of etcd's API that meta calls.
 //! - [`status`]: a [`types::Problem`] as a gRPC status with `google.rpc.ErrorInfo`, and back.
 //! - [`hot`]: the frames of the hot streams, built and read without copying a payload.
@@ -55,6 +55,8 @@ generated! {
     bookie_v1 = "/internal/ledgerline.bookie.v1.rs";
     /// `ledgerline.meta.v1`.
     meta_v1 = "/internal/ledgerline.meta.v1.rs";
+    /// `ledgerline.serving.v1`.
+    serving_v1 = "/internal/ledgerline.serving.v1.rs";
     /// The part of etcd's v3 API that meta calls.
     etcd = "/etcd/etcdserverpb.rs";
 }

@@ -291,8 +291,8 @@ fn a_field_that_comes_twice_is_merged_by_readers_of_messages_and_the_last_for_th
         ..v1::PublishRequest::default()
     };
     let twice = [one(b"a").encode_to_vec(), one(b"b").encode_to_vec()].concat();
-    let mut request = raw::v1::PublishRequest::decode(twice.as_slice()).unwrap();
-    let batch = crate::hot::published_once(&mut request).unwrap();
+    let request = raw::v1::PublishRequest::decode(twice.as_slice()).unwrap();
+    let batch = crate::hot::published_once(&request).unwrap().body.bytes;
     assert_eq!(batch::check(&batch, &Limits::default()).unwrap().count, 1);
 }
 

@@ -6,6 +6,7 @@
 
 mod adds;
 mod reads;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,8 @@ pub use reads::{
     RunBuilder, lac_response, lac_result, read_from_wire, read_lac_from_wire, read_lac_request,
     read_request, read_response, read_result, read_run_from_wire, read_run_request, run_items,
 };
+
+pub use space::{SpaceUse, space_response, space_use};
 
 pub use crate::hot::AddBatchBuilder;
 

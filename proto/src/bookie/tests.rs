@@ -271,6 +271,29 @@ fn a_description_may_be_asked_of_whoever_answers() {
 }
 
 #[test]
+fn what_takes_space_goes_through_the_wire_unchanged() {
+    let it = SpaceUse {
+        name: "bookie-1".to_owned(),
+        bookie: ME,
+        cluster: HERE,
+        writable: true,
+        live: 1,
+        trimmed: 2,
+        deleted: 3,
+        moved: 4,
+        passing: 5,
+        journal: 6,
+        ahead: 7,
+        other: 8,
+        free: 9,
+        free_low: 10,
+        logs: vec![(LogId::new(7), 11), (LogId::new(3), 12)],
+    };
+    assert_eq!(space_use(sent(&space_response(it.clone()))), Ok(it));
+    assert!(space_use(pb::DescribeSpaceResponse::default()).is_err());
+}
+
+#[test]
 fn what_is_missing_is_named_and_silence_is_never_a_no() {
     let field = |problem: Problem| problem.field.unwrap();
     let entry = Entry::new(

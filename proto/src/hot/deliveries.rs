@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use prost::Message;
+use types::batch::Body;
 use types::{Generation, Offset, ProducerEpoch, ProducerName, SequenceId, ShardId, WallTime};
 
+use super::batches::wire_compressed;
 use crate::raw::v1::{
     ConsumeResponse, Deliveries, Delivery, MessagePosition, ProducerStamp, consume_response,
     delivery,
@@ -56,8 +58,10 @@ pub struct DeliveryParts {
     pub offsets: Vec<u64>,
     /// Where it is stored, opaque to clients.
     pub token: Bytes,
-    /// The encoded `MessageBatch`.
-    pub batch: Bytes,
+    /// The batch.
+    pub batch: Body,
+    /// How many messages it has.
+    pub count: u32,
     /// When the server took it in.
     pub published: WallTime,
     /// 1 on the first delivery.
@@ -72,6 +76,13 @@ pub struct DeliveryParts {
 
 /// Makes a delivery.
 pub fn delivery(parts: DeliveryParts) -> Delivery {
+    let bytes = parts.batch.bytes;
+    let body = match parts.batch.compression {
+        None => delivery::Body::Batch(bytes),
+        Some(compression) => {
+            delivery::Body::Compressed(wire_compressed(bytes, compression, parts.count))
+        }
+    };
     Delivery {
         first: Some(MessagePosition {
             shard: parts.shard.to_string(),
@@ -88,6 +99,6 @@ pub fn delivery(parts: DeliveryParts) -> Delivery {
             first_sequence_id: first.get(),
         }),
         generation: parts.generation.get(),
-        body: Some(delivery::Body::Batch(parts.batch)),
+        body: Some(body),
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use types::chain::{Claim, ShardOutcome};
+use types::chain::{Claim, ShardOutcome, WholeCopy};
 use types::cluster::BookieClaim;
 use types::command::{Command, Reply};
 use types::{
-    BookieId, Incarnation, Problem, Revision, SessionId, ShardId, SubscriptionId, WallTime,
+    BookieId, Epoch, Incarnation, Problem, Revision, SessionId, ShardId, SubscriptionId, TopicId,
+    WallTime,
 };
 
 use super::nodes::{
@@ -17,10 +18,14 @@ use super::shards::{
     change, change_to_wire, end, end_to_wire, ledger_id, ledger_id_to_wire, view, view_to_wire,
 };
 use super::topics::{
-    mode, mode_to_wire, namespace, namespace_to_wire, start, start_to_wire, subscription,
-    subscription_to_wire, tenant, tenant_to_wire, topic, topic_to_wire,
+    mode, mode_to_wire, namespace, namespace_to_wire, retention, retention_to_wire, start,
+    start_to_wire, subscription, subscription_to_wire, tenant, tenant_to_wire, topic,
+    topic_to_wire,
 };
-use super::{command_id, command_id_to_wire, missing, nanos, parse, pb, quorum, quorum_to_wire};
+use super::{
+    all, command_id, command_id_to_wire, missing, nanos, parse, parse_option, pb, quorum,
+    quorum_to_wire,
+};
 
 use pb::command::Command as Wire;
 use pb::reply::Reply as WireReply;
@@ -38,7 +43,9 @@ pub fn command_to_wire(command: &Command) -> Result<pb::Command, Problem> {
     let wire = match command {
         Command::Bootstrap { .. }
         | Command::ReviveSession { .. }
-        | Command::ExpireSession { .. } => {
+        | Command::SweepShard { .. }
+        | Command::ExpireSession { .. }
+        | Command::AssignCopy { .. } => {
             let only = "only meta itself gives this command";
             return Err(Problem::bad_field("command", only));
         }
@@ -67,6 +74,7 @@ pub fn command_to_wire(command: &Command) -> Result<pb::Command, Problem> {
             incarnation: claim.incarnation.get(),
             mark: claim.mark,
             damaged: claim.damaged,
+            zone: claim.zone.as_ref().map(ToString::to_string),
         }),
         Command::ReportBookie {
             id,
@@ -79,15 +87,56 @@ pub fn command_to_wire(command: &Command) -> Result<pb::Command, Problem> {
             mark: *mark,
             state: bookie_state_to_wire(*state).into(),
         }),
+        Command::DrainBookie { id, draining } => Wire::DrainBookie(pb::DrainBookie {
+            id: id.get(),
+            draining: *draining,
+        }),
+        Command::RetireBookie { id } => Wire::RetireBookie(id.get()),
+        Command::DrainServing { name, draining } => Wire::DrainServing(pb::DrainServing {
+            name: name.to_string(),
+            draining: *draining,
+        }),
+        Command::CopiesWhole {
+            bookie,
+            session,
+            born,
+            copies,
+        } => Wire::CopiesWhole(pb::CopiesWhole {
+            bookie: bookie.get(),
+            session: session.get(),
+            born: born.get(),
+            copies: copies.iter().map(whole_copy_to_wire).collect(),
+        }),
         Command::CreateTenant { name, .. } => Wire::CreateTenant(pb::CreateTenant {
             name: name.to_string(),
         }),
         Command::CreateNamespace { name, .. } => Wire::CreateNamespace(pb::CreateNamespace {
             name: name.to_string(),
         }),
-        Command::CreateTopic { name, quorum, .. } => Wire::CreateTopic(pb::CreateTopic {
+        Command::CreateTopic {
+            name,
+            quorum,
+            retention,
+            ..
+        } => Wire::CreateTopic(pb::CreateTopic {
             name: name.to_string(),
             quorum: Some(quorum_to_wire(*quorum)),
+            retention: Some(retention_to_wire(*retention)),
+        }),
+        Command::UpdateTopic { name, retention } => Wire::UpdateTopic(pb::UpdateTopic {
+            name: name.to_string(),
+            retention: Some(retention_to_wire(*retention)),
+        }),
+        Command::DeleteTopic {
+            name,
+            id,
+            session,
+            epoch,
+        } => Wire::DeleteTopic(pb::DeleteTopic {
+            name: name.to_string(),
+            id: id.get(),
+            session: session.get(),
+            epoch: epoch.get(),
         }),
         Command::CreateSubscription {
             name,
@@ -107,9 +156,10 @@ pub fn command_to_wire(command: &Command) -> Result<pb::Command, Problem> {
                 id: id.get(),
             })
         }
-        Command::DeleteSubscription { name, session } => {
+        Command::DeleteSubscription { name, id, session } => {
             Wire::DeleteSubscription(pb::DeleteSubscription {
                 name: name.to_string(),
+                id: id.get(),
                 session: session.get(),
             })
         }
@@ -144,6 +194,10 @@ pub fn command_to_wire(command: &Command) -> Result<pb::Command, Problem> {
 /// # Errors
 ///
 /// `BAD_FIELD` names what makes no sense.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table with one row for each command"
+)]
 pub fn command(command: pb::Command, at: WallTime) -> Result<Command, Problem> {
     Ok(match command.command.ok_or_else(|| missing("command"))? {
         Wire::OpenSession(open) => Command::OpenSession {
@@ -161,6 +215,7 @@ pub fn command(command: pb::Command, at: WallTime) -> Result<Command, Problem> {
             session: SessionId::new(register.session),
             claim: BookieClaim {
                 name: parse("name", &register.name)?,
+                zone: parse_option("zone", register.zone.as_deref())?,
                 address: register.address,
                 id: register.id.map(BookieId::new),
                 born: register.born.map(Revision::new),
@@ -175,6 +230,23 @@ pub fn command(command: pb::Command, at: WallTime) -> Result<Command, Problem> {
             mark: report.mark,
             state: bookie_state(report.state())?,
         },
+        Wire::DrainBookie(drain) => Command::DrainBookie {
+            id: BookieId::new(drain.id),
+            draining: drain.draining,
+        },
+        Wire::RetireBookie(id) => Command::RetireBookie {
+            id: BookieId::new(id),
+        },
+        Wire::DrainServing(drain) => Command::DrainServing {
+            name: parse("name", &drain.name)?,
+            draining: drain.draining,
+        },
+        Wire::CopiesWhole(word) => Command::CopiesWhole {
+            bookie: BookieId::new(word.bookie),
+            session: SessionId::new(word.session),
+            born: Revision::new(word.born),
+            copies: all(word.copies, whole_copy)?,
+        },
         Wire::CreateTenant(create) => Command::CreateTenant {
             name: parse("name", &create.name)?,
             at,
@@ -186,7 +258,18 @@ pub fn command(command: pb::Command, at: WallTime) -> Result<Command, Problem> {
         Wire::CreateTopic(create) => Command::CreateTopic {
             name: parse("name", &create.name)?,
             quorum: quorum(create.quorum)?,
+            retention: retention(create.retention)?,
             at,
+        },
+        Wire::UpdateTopic(update) => Command::UpdateTopic {
+            name: parse("name", &update.name)?,
+            retention: retention(update.retention)?,
+        },
+        Wire::DeleteTopic(delete) => Command::DeleteTopic {
+            name: parse("name", &delete.name)?,
+            id: TopicId::new(delete.id),
+            session: SessionId::new(delete.session),
+            epoch: Epoch::new(delete.epoch),
         },
         Wire::CreateSubscription(create) => Command::CreateSubscription {
             name: parse("name", &create.name)?,
@@ -201,6 +284,7 @@ pub fn command(command: pb::Command, at: WallTime) -> Result<Command, Problem> {
         },
         Wire::DeleteSubscription(delete) => Command::DeleteSubscription {
             name: parse("name", &delete.name)?,
+            id: SubscriptionId::new(delete.id),
             session: SessionId::new(delete.session),
         },
         Wire::ClaimShard(claim) => Command::ClaimShard(Claim {
@@ -257,5 +341,19 @@ pub fn reply(reply: pb::Reply) -> Result<Reply, Problem> {
         WireReply::Subscription(it) => Reply::Subscription(subscription(it)?),
         WireReply::ShardCommitted(it) => Reply::Shard(ShardOutcome::Committed(view(it)?)),
         WireReply::ShardConflict(it) => Reply::Shard(ShardOutcome::Conflict(view(it)?)),
+    })
+}
+
+fn whole_copy_to_wire(it: &WholeCopy) -> pb::WholeCopy {
+    pb::WholeCopy {
+        ledger: Some(ledger_id_to_wire(it.ledger)),
+        assignment: it.assignment.map(Revision::get),
+    }
+}
+
+fn whole_copy(it: pb::WholeCopy) -> Result<WholeCopy, Problem> {
+    Ok(WholeCopy {
+        ledger: ledger_id("copies.ledger", it.ledger)?,
+        assignment: it.assignment.map(Revision::new),
     })
 }

@@ -5,17 +5,24 @@
 //! back) have no wire form.
 
 mod commands;
+mod generation;
 mod nodes;
 mod queries;
+mod repair;
 mod shards;
 #[cfg(test)]
 mod tests;
 mod topics;
 
 pub use commands::{command, command_to_wire, reply, reply_to_wire};
+pub use generation::{check_generation, generation, generation_to_wire};
 pub use nodes::{session, session_to_wire};
 pub use queries::{answer, answer_to_wire, query, query_to_wire};
+pub use repair::{
+    DueAsk, due_answer, due_answer_to_wire, due_ask, due_ask_to_wire, plan, plan_to_wire,
+};
 
+use types::cluster::MetaGeneration;
 use types::command::{Change, ChangeEvent};
 use types::{BookieId, ClusterId, CommandId, Problem, Quorum, Revision, SessionId, ShardId};
 
@@ -28,6 +35,15 @@ pub fn caller(cluster: Option<ClusterId>) -> pb::Caller {
         cluster: cluster.map_or_else(Default::default, cluster_to_wire),
         version: PROTOCOL_VERSION,
         features: FEATURES,
+        generation: None,
+    }
+}
+
+/// Who asks: a node of `cluster` that knows this generation of its metadata.
+pub fn caller_of(cluster: ClusterId, known: &MetaGeneration) -> pb::Caller {
+    pb::Caller {
+        generation: generation_to_wire(known),
+        ..caller(Some(cluster))
     }
 }
 
@@ -68,23 +84,29 @@ fn check(caller: Option<&pb::Caller>, cluster: ClusterId, may_ask: bool) -> Resu
 }
 
 /// The answer to a handshake.
-pub fn hello(cluster: ClusterId, revision: Revision) -> pb::HelloResponse {
+pub fn hello(
+    cluster: ClusterId,
+    generation: &MetaGeneration,
+    revision: Revision,
+) -> pb::HelloResponse {
     pb::HelloResponse {
         cluster: cluster_to_wire(cluster),
         version: PROTOCOL_VERSION,
         features: FEATURES,
         revision: revision.get(),
+        generation: generation_to_wire(generation),
     }
 }
 
-/// Reads the answer to a handshake: the cluster.
+/// Reads the answer to a handshake: the cluster and the generation of its metadata.
 ///
 /// # Errors
 ///
 /// `WRONG_VERSION`, or `BAD_FIELD` when it names no cluster.
-pub fn hello_from_wire(answer: &pb::HelloResponse) -> Result<ClusterId, Problem> {
+pub fn hello_from_wire(answer: &pb::HelloResponse) -> Result<(ClusterId, MetaGeneration), Problem> {
     headers::check_version(answer.version)?;
-    cluster("cluster", &answer.cluster)
+    let cluster = cluster("cluster", &answer.cluster)?;
+    Ok((cluster, generation(answer.generation.as_ref())?))
 }
 
 /// Changes as a watch tells them.
@@ -182,6 +204,15 @@ where
 {
     text.parse()
         .map_err(|error| Problem::bad_field(field, error))
+}
+
+/// Reads a text that may be left out.
+fn parse_option<T>(field: &str, text: Option<&str>) -> Result<Option<T>, Problem>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    text.map(|text| parse(field, text)).transpose()
 }
 
 fn all<W, T>(items: Vec<W>, each: impl Fn(W) -> Result<T, Problem>) -> Result<Vec<T>, Problem> {

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use types::cluster::{BookieRecord, BookieState, NodeRole, SessionRecord, SessionState};
-use types::{BookieId, Incarnation, NodeId, Problem, Revision, SessionId};
+use types::cluster::{
+    BookieDuty, BookieRecord, BookieState, NodeRole, ServingNode, SessionRecord, SessionState,
+    ShardPlace,
+};
+use types::{BookieId, Incarnation, NodeId, Problem, Revision, SessionId, ShardId};
 
-use super::{missing, nanos, parse, pb};
+use super::{missing, nanos, parse, parse_option, pb};
 
 /// A session on the wire.
 pub fn session_to_wire(it: &SessionRecord) -> pb::Session {
@@ -52,6 +55,36 @@ pub fn session(it: pb::Session) -> Result<SessionRecord, Problem> {
     })
 }
 
+pub(super) fn serving_node_to_wire(it: &ServingNode) -> pb::ServingNode {
+    pb::ServingNode {
+        session: Some(session_to_wire(&it.session)),
+        is_drained: it.is_drained,
+    }
+}
+
+pub(super) fn serving_node(it: pb::ServingNode) -> Result<ServingNode, Problem> {
+    Ok(ServingNode {
+        session: session(it.session.ok_or_else(|| missing("serving_node.session"))?)?,
+        is_drained: it.is_drained,
+    })
+}
+
+pub(super) fn place_to_wire(it: &ShardPlace) -> pb::ShardPlace {
+    pb::ShardPlace {
+        shard: it.shard.get(),
+        topic: it.topic.to_string(),
+        owner: it.owner.map(SessionId::get),
+    }
+}
+
+pub(super) fn place(it: pb::ShardPlace) -> Result<ShardPlace, Problem> {
+    Ok(ShardPlace {
+        shard: ShardId::new(it.shard),
+        topic: parse("shard_place.topic", &it.topic)?,
+        owner: it.owner.map(SessionId::new),
+    })
+}
+
 pub(super) fn role_to_wire(role: NodeRole) -> pb::NodeRole {
     match role {
         NodeRole::Serving => pb::NodeRole::Serving,
@@ -82,6 +115,23 @@ pub(super) fn bookie_state(state: pb::BookieState) -> Result<BookieState, Proble
     }
 }
 
+fn duty_to_wire(duty: BookieDuty) -> pb::BookieDuty {
+    match duty {
+        BookieDuty::Active => pb::BookieDuty::Active,
+        BookieDuty::Draining => pb::BookieDuty::Draining,
+        BookieDuty::Gone => pb::BookieDuty::Gone,
+    }
+}
+
+fn duty(duty: pb::BookieDuty) -> Result<BookieDuty, Problem> {
+    match duty {
+        pb::BookieDuty::Active => Ok(BookieDuty::Active),
+        pb::BookieDuty::Draining => Ok(BookieDuty::Draining),
+        pb::BookieDuty::Gone => Ok(BookieDuty::Gone),
+        pb::BookieDuty::Unspecified => Err(missing("bookie.duty")),
+    }
+}
+
 pub(super) fn bookie_to_wire(it: &BookieRecord) -> pb::Bookie {
     pb::Bookie {
         id: it.id.get(),
@@ -93,6 +143,8 @@ pub(super) fn bookie_to_wire(it: &BookieRecord) -> pb::Bookie {
         state: bookie_state_to_wire(it.state).into(),
         session: it.session.get(),
         live: it.live,
+        duty: duty_to_wire(it.duty).into(),
+        zone: it.zone.as_ref().map(ToString::to_string),
     }
 }
 
@@ -101,7 +153,9 @@ pub(super) fn bookie(it: pb::Bookie) -> Result<BookieRecord, Problem> {
         id: BookieId::new(it.id),
         name: parse("bookie.name", &it.name)?,
         state: bookie_state(it.state())?,
+        duty: duty(it.duty())?,
         address: it.address,
+        zone: parse_option("bookie.zone", it.zone.as_deref())?,
         born: Revision::new(it.born),
         incarnation: Incarnation::new(it.incarnation),
         mark: it.mark,

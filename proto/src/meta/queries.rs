@@ -1,10 +1,16 @@
 //! Queries and their answers.
 
 use types::command::{Answer, Page, Query};
-use types::{Problem, ShardId};
+use types::{LogId, Problem, ShardId};
 
-use super::nodes::{bookie, bookie_to_wire, session, session_to_wire};
-use super::shards::{ledger, ledger_id, ledger_id_to_wire, ledger_to_wire, view, view_to_wire};
+use super::nodes::{
+    bookie, bookie_to_wire, place, place_to_wire, serving_node, serving_node_to_wire, session,
+    session_to_wire,
+};
+use super::shards::{
+    ledger, ledger_id, ledger_id_to_wire, ledger_to_wire, standing, standing_to_wire, view,
+    view_to_wire,
+};
 use super::topics::{
     namespace, namespace_to_wire, subscription, subscription_to_wire, tenant, tenant_to_wire,
     topic, topic_to_wire,
@@ -32,8 +38,13 @@ pub fn query_to_wire(query: &Query) -> pb::Query {
         Query::Ledgers(ids) => Wire::Ledgers(pb::LedgerIds {
             ids: ids.iter().copied().map(ledger_id_to_wire).collect(),
         }),
+        Query::Logs(ids) => Wire::Logs(pb::LogIds {
+            ids: ids.iter().map(|id| id.get()).collect(),
+        }),
         Query::Bookies => Wire::Bookies(pb::Nothing {}),
         Query::Sessions => Wire::Sessions(pb::Nothing {}),
+        Query::ServingNodes => Wire::ServingNodes(pb::Nothing {}),
+        Query::Shards(page) => Wire::Shards(page_to_wire("", page)),
     };
     pb::Query { query: Some(wire) }
 }
@@ -62,8 +73,11 @@ pub fn query(query: pb::Query) -> Result<Query, Problem> {
         Wire::Ledgers(ledgers) => {
             Query::Ledgers(all(ledgers.ids, |id| ledger_id("ledgers", Some(id)))?)
         }
+        Wire::Logs(logs) => Query::Logs(logs.ids.into_iter().map(LogId::new).collect()),
         Wire::Bookies(_) => Query::Bookies,
         Wire::Sessions(_) => Query::Sessions,
+        Wire::ServingNodes(_) => Query::ServingNodes,
+        Wire::Shards(part) => Query::Shards(page(part)),
     })
 }
 
@@ -113,11 +127,20 @@ pub fn answer_to_wire(answer: &Answer) -> pb::Answer {
         Answer::Ledgers(items) => WireAnswer::Ledgers(pb::LedgerList {
             items: items.iter().map(ledger_to_wire).collect(),
         }),
+        Answer::Logs(items) => WireAnswer::Logs(pb::LogList {
+            items: items.iter().map(standing_to_wire).collect(),
+        }),
         Answer::Bookies(items) => WireAnswer::Bookies(pb::BookieList {
             items: items.iter().map(bookie_to_wire).collect(),
         }),
         Answer::Sessions(items) => WireAnswer::Sessions(pb::SessionList {
             items: items.iter().map(session_to_wire).collect(),
+        }),
+        Answer::ServingNodes(items) => WireAnswer::ServingNodes(pb::ServingNodeList {
+            items: items.iter().map(serving_node_to_wire).collect(),
+        }),
+        Answer::Shards(items) => WireAnswer::Shards(pb::ShardPlaceList {
+            items: items.iter().map(place_to_wire).collect(),
         }),
     };
     pb::Answer { answer: Some(wire) }
@@ -146,7 +169,10 @@ pub fn answer(answer: pb::Answer) -> Result<Answer, Problem> {
             shard.owner.map(session).transpose()?,
         ),
         WireAnswer::Ledgers(list) => Answer::Ledgers(all(list.items, ledger)?),
+        WireAnswer::Logs(list) => Answer::Logs(all(list.items, standing)?),
         WireAnswer::Bookies(list) => Answer::Bookies(all(list.items, bookie)?),
         WireAnswer::Sessions(list) => Answer::Sessions(all(list.items, session)?),
+        WireAnswer::ServingNodes(list) => Answer::ServingNodes(all(list.items, serving_node)?),
+        WireAnswer::Shards(list) => Answer::Shards(all(list.items, place)?),
     })
 }

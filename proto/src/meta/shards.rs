@@ -1,8 +1,8 @@
 //! Shards, their chains, and ledgers.
 
 use types::chain::{
-    Chain, ChainLink, LedgerRecord, LedgerState, LinkEnd, LogKind, ShardChange, ShardCommand,
-    ShardRecord, ShardView,
+    Assignment, Chain, ChainLink, LedgerRecord, LedgerState, LinkEnd, LogKind, LogStanding,
+    ShardChange, ShardCommand, ShardRecord, ShardView, Verified,
 };
 use types::{
     BookieId, EntryId, Epoch, LedgerId, LedgerSeq, LogId, Offset, Problem, Revision, SessionId,
@@ -72,6 +72,10 @@ pub(super) fn change_to_wire(it: &ShardCommand) -> pb::ChangeShard {
                 bookies: ensemble.iter().map(|id| id.get()).collect(),
             }),
         }),
+        ShardChange::Trim { log, first } => Wire::Trim(pb::Trim {
+            log: log_to_wire(*log).into(),
+            first: first.get(),
+        }),
         ShardChange::Release => Wire::Release(pb::Nothing {}),
     };
     pb::ChangeShard {
@@ -97,6 +101,10 @@ pub(super) fn change(it: pb::ChangeShard) -> Result<ShardCommand, Problem> {
                 .successor
                 .map(|ensemble| ensemble.bookies.into_iter().map(BookieId::new).collect()),
         },
+        Wire::Trim(trim) => ShardChange::Trim {
+            log: log(trim.log())?,
+            first: LedgerSeq::new(trim.first),
+        },
         Wire::Release(_) => ShardChange::Release,
     };
     Ok(ShardCommand {
@@ -116,6 +124,8 @@ fn chain_to_wire(chain: &Chain) -> pb::Chain {
     });
     pb::Chain {
         log: chain.log.get(),
+        first: chain.first.get(),
+        first_offset: chain.first_offset.get(),
         links: links.collect(),
     }
 }
@@ -129,8 +139,32 @@ fn chain(field: &str, chain: Option<pb::Chain>) -> Result<Chain, Problem> {
     });
     Ok(Chain {
         log: LogId::new(chain.log),
+        first: LedgerSeq::new(chain.first),
+        first_offset: Offset::new(chain.first_offset),
         links: links.collect(),
     })
+}
+
+pub(super) fn standing_to_wire((log, standing): &(LogId, LogStanding)) -> pb::LogStanding {
+    use pb::log_standing::Standing as Wire;
+    pb::LogStanding {
+        log: log.get(),
+        standing: Some(match standing {
+            LogStanding::Live { first } => Wire::First(first.get()),
+            LogStanding::Deleted => Wire::Deleted(pb::Nothing {}),
+        }),
+    }
+}
+
+pub(super) fn standing(it: pb::LogStanding) -> Result<(LogId, LogStanding), Problem> {
+    use pb::log_standing::Standing as Wire;
+    let standing = match it.standing.ok_or_else(|| missing("standing"))? {
+        Wire::First(first) => LogStanding::Live {
+            first: LedgerSeq::new(first),
+        },
+        Wire::Deleted(_) => LogStanding::Deleted,
+    };
+    Ok((LogId::new(it.log), standing))
 }
 
 pub(super) fn ledger_to_wire(it: &LedgerRecord) -> pb::Ledger {
@@ -149,6 +183,12 @@ pub(super) fn ledger_to_wire(it: &LedgerRecord) -> pb::Ledger {
         ensemble: it.ensemble.iter().map(|id| id.get()).collect(),
         quorum: Some(quorum_to_wire(it.quorum)),
         state: Some(pb::LedgerState { state: Some(state) }),
+        verified: it.verified.iter().map(verified_to_wire).collect(),
+        moving: it.moving.map(|moving| pb::Assignment {
+            from: moving.from.get(),
+            to: moving.to.get(),
+            number: moving.number.get(),
+        }),
     }
 }
 
@@ -171,7 +211,27 @@ pub(super) fn ledger(it: pb::Ledger) -> Result<LedgerRecord, Problem> {
         ensemble: it.ensemble.into_iter().map(BookieId::new).collect(),
         quorum: quorum(it.quorum)?,
         state,
+        verified: it.verified.into_iter().map(verified).collect(),
+        moving: it.moving.map(|moving| Assignment {
+            from: BookieId::new(moving.from),
+            to: BookieId::new(moving.to),
+            number: Revision::new(moving.number),
+        }),
     })
+}
+
+const fn verified_to_wire(it: &Verified) -> pb::Verified {
+    pb::Verified {
+        bookie: it.bookie.get(),
+        born: it.born.get(),
+    }
+}
+
+const fn verified(it: pb::Verified) -> Verified {
+    Verified {
+        bookie: BookieId::new(it.bookie),
+        born: Revision::new(it.born),
+    }
 }
 
 pub(super) fn view_to_wire(it: &ShardView) -> pb::ShardView {
@@ -186,6 +246,7 @@ pub(super) fn view_to_wire(it: &ShardView) -> pb::ShardView {
         last_command: command.unwrap_or_default(),
         message: Some(chain_to_wire(&record.message)),
         state: Some(chain_to_wire(&record.state)),
+        is_deleted: record.is_deleted,
     };
     pb::ShardView {
         record: Some(record),
@@ -210,6 +271,7 @@ pub(super) fn view(it: pb::ShardView) -> Result<ShardView, Problem> {
         last_command,
         message: chain("shard.message", record.message)?,
         state: chain("shard.state", record.state)?,
+        is_deleted: record.is_deleted,
     };
     Ok(ShardView {
         record,

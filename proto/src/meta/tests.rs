@@ -1,19 +1,21 @@
 use std::time::Duration;
 
 use types::chain::{
-    Chain, ChainLink, Claim, LedgerRecord, LedgerState, LinkEnd, LogKind, ShardChange,
-    ShardCommand, ShardOutcome, ShardRecord, ShardView,
+    Assignment, Chain, ChainLink, Claim, LedgerRecord, LedgerState, LinkEnd, LogKind, LogStanding,
+    ShardChange, ShardCommand, ShardOutcome, ShardRecord, ShardView, Verified, WholeCopy,
 };
 use types::cluster::{
-    BookieClaim, BookieRecord, BookieState, NodeRole, SessionRecord, SessionState,
+    BookieClaim, BookieDuty, BookieRecord, BookieState, NodeRole, ServingNode, SessionRecord,
+    SessionState, ShardPlace,
 };
 use types::command::{Answer, Command, Page, Query, Reply};
+use types::repair::{BeyondRepair, BeyondWhy, BookieCopies, RepairPlan};
 use types::topic::{
-    NamespaceRecord, StartPosition, SubscriptionMode, SubscriptionRecord, SubscriptionState,
-    TenantRecord, TopicRecord,
+    NamespaceRecord, Retention, StartPosition, SubscriptionMode, SubscriptionRecord,
+    SubscriptionState, TenantRecord, TopicRecord,
 };
 use types::{
-    EntryId, Epoch, Incarnation, LedgerId, LedgerSeq, LogId, NodeId, Offset, Reason,
+    ByteSize, EntryId, Epoch, Incarnation, LedgerId, LedgerSeq, LogId, NodeId, Offset, Reason,
     SubscriptionId, SubscriptionName, TopicId, TopicName, WallTime,
 };
 
@@ -79,6 +81,7 @@ fn commands() -> Vec<Command> {
         Command::RegisterBookie {
             session: SessionId::new(4),
             claim: BookieClaim {
+                zone: Some("rack-1".parse().unwrap()),
                 name: "b1".parse().unwrap(),
                 address: "b:1".to_owned(),
                 id: Some(bookie),
@@ -94,6 +97,30 @@ fn commands() -> Vec<Command> {
             mark: 8,
             state: BookieState::ReadOnly,
         },
+        Command::DrainBookie {
+            id: bookie,
+            draining: true,
+        },
+        Command::RetireBookie { id: bookie },
+        Command::DrainServing {
+            name: "s1".parse().unwrap(),
+            draining: true,
+        },
+        Command::CopiesWhole {
+            bookie,
+            session: SessionId::new(4),
+            born: Revision::new(5),
+            copies: vec![
+                WholeCopy {
+                    ledger: LedgerId::new(LogId::new(1), LedgerSeq::new(2)),
+                    assignment: None,
+                },
+                WholeCopy {
+                    ledger: LedgerId::new(LogId::new(1), LedgerSeq::new(3)),
+                    assignment: Some(Revision::new(9)),
+                },
+            ],
+        },
         Command::CreateTenant {
             name: "tenants/acme".parse().unwrap(),
             at: AT,
@@ -105,11 +132,30 @@ fn commands() -> Vec<Command> {
         Command::CreateTopic {
             name: topic_name(),
             quorum: Quorum::THREE_TWO,
+            retention: Retention::FOREVER,
             at: AT,
+        },
+        Command::UpdateTopic {
+            name: topic_name(),
+            retention: Retention {
+                time: Some(Duration::ZERO),
+                bytes: Some(ByteSize::mib(7)),
+            },
+        },
+        Command::DeleteTopic {
+            name: topic_name(),
+            id: TopicId::new(3),
+            session: SessionId::new(4),
+            epoch: Epoch::new(5),
         },
         create(StartPosition::Earliest),
         create(StartPosition::Latest),
         create(StartPosition::Offset(Offset::new(0))),
+        Command::DeleteSubscription {
+            name: "t/subscriptions/gone".parse().unwrap(),
+            id: SubscriptionId::new(8),
+            session: SessionId::new(9),
+        },
         Command::ActivateSubscription {
             name: subscription_name(),
             id: SubscriptionId::new(5),
@@ -130,6 +176,10 @@ fn commands() -> Vec<Command> {
         extend(LogKind::Message, Some(end(Some(3))), Some(vec![bookie])),
         extend(LogKind::State, None, Some(Vec::new())),
         extend(LogKind::State, Some(end(None)), None),
+        change_of(ShardChange::Trim {
+            log: LogKind::State,
+            first: LedgerSeq::new(4),
+        }),
         change_of(ShardChange::Release),
         Command::AcceptLoss {
             ledger: LedgerId::new(LogId::new(1), LedgerSeq::new(2)),
@@ -148,6 +198,15 @@ fn ledger(state: LedgerState) -> LedgerRecord {
         ensemble: vec![BookieId::new(1), BookieId::new(2)],
         quorum: Quorum::new(2, 1).unwrap(),
         state,
+        verified: vec![Verified {
+            bookie: BookieId::new(2),
+            born: Revision::new(1),
+        }],
+        moving: Some(Assignment {
+            from: BookieId::new(1),
+            to: BookieId::new(3),
+            number: Revision::new(4),
+        }),
     }
 }
 
@@ -172,9 +231,16 @@ fn view_of(owner: Option<u64>, command: Option<u128>) -> ShardView {
             last_command: command.map(CommandId::new),
             message: Chain {
                 log: LogId::new(1),
+                first: LedgerSeq::new(0),
+                first_offset: Offset::new(0),
                 links: vec![closed, open],
             },
-            state: Chain::empty(LogId::new(2)),
+            state: Chain {
+                first: LedgerSeq::new(7),
+                first_offset: Offset::new(8),
+                ..Chain::empty(LogId::new(2))
+            },
+            is_deleted: true,
         },
         version: Revision::new(11),
         tails: vec![ledger(LedgerState::Open)],
@@ -196,6 +262,7 @@ fn session_of(state: SessionState) -> SessionRecord {
 
 fn bookie_of(state: BookieState, live: bool) -> BookieRecord {
     BookieRecord {
+        zone: None,
         id: BookieId::new(1),
         name: "b1".parse().unwrap(),
         address: "b:1".to_owned(),
@@ -203,6 +270,7 @@ fn bookie_of(state: BookieState, live: bool) -> BookieRecord {
         incarnation: Incarnation::new(3),
         mark: 4,
         state,
+        duty: BookieDuty::Gone,
         session: SessionId::new(5),
         live,
     }
@@ -227,6 +295,7 @@ fn topic_of() -> TopicRecord {
         id: TopicId::new(1),
         name: topic_name(),
         quorum: Quorum::THREE_TWO,
+        retention: Retention::DEFAULT,
         shards: vec![ShardId::new(1)],
         created_at: AT,
     }
@@ -316,8 +385,14 @@ fn queries_survive_the_wire() {
         Query::Subscriptions(topic, page),
         Query::Shard(ShardId::new(1)),
         Query::Ledgers(vec![LedgerId::new(LogId::new(1), LedgerSeq::new(2))]),
+        Query::Logs(vec![LogId::new(1), LogId::new(u64::MAX)]),
         Query::Bookies,
         Query::Sessions,
+        Query::ServingNodes,
+        Query::Shards(Page {
+            after: Some(topic_name().to_string()),
+            limit: 5,
+        }),
     ] {
         assert_eq!(query(query_to_wire(&it)), Ok(it));
     }
@@ -334,6 +409,11 @@ fn answers_survive_the_wire() {
     };
     let states = [recovering, closed(None, false), closed(Some(0), true)];
     let session = session_of(SessionState::Ended);
+    let place = |owner: Option<u64>| ShardPlace {
+        shard: ShardId::new(1),
+        topic: topic_name(),
+        owner: owner.map(SessionId::new),
+    };
     for it in [
         Answer::Cluster(HERE),
         Answer::Tenant(None),
@@ -348,11 +428,69 @@ fn answers_survive_the_wire() {
         Answer::Shard(None, None),
         Answer::Shard(Some(view_of(Some(1), Some(2))), Some(session.clone())),
         Answer::Ledgers(states.into_iter().map(ledger).collect()),
+        Answer::Logs(vec![
+            (LogId::new(1), LogStanding::Deleted),
+            (
+                LogId::new(2),
+                LogStanding::Live {
+                    first: LedgerSeq::new(0),
+                },
+            ),
+        ]),
         Answer::Bookies(vec![bookie_of(BookieState::ReadOnly, true)]),
-        Answer::Sessions(vec![session]),
+        Answer::Sessions(vec![session.clone()]),
+        Answer::ServingNodes(vec![ServingNode {
+            session,
+            is_drained: true,
+        }]),
+        Answer::Shards(vec![place(Some(7)), place(None)]),
     ] {
         assert_eq!(answer(answer_to_wire(&it)), Ok(it));
     }
+}
+
+#[test]
+fn due_copies_and_plans_survive_the_wire() {
+    let id = |seq| LedgerId::new(LogId::new(1), LedgerSeq::new(seq));
+    let ask = DueAsk {
+        bookie: BookieId::new(2),
+        limit: 16,
+        stuck: vec![id(0)],
+    };
+    assert_eq!(due_ask(&due_ask_to_wire(caller(Some(HERE)), &ask)), ask);
+    let due = vec![ledger(LedgerState::Open)];
+    assert_eq!(due_answer(due_answer_to_wire(&due)), Ok(due));
+    let beyond = [
+        BeyondWhy::NoTarget {
+            of: BookieId::new(1),
+        },
+        BeyondWhy::NoCopy,
+        BeyondWhy::EntriesMissing {
+            at: BookieId::new(3),
+        },
+    ];
+    let beyond = beyond.map(|why| BeyondRepair { ledger: id(4), why });
+    let bookie = BookieCopies {
+        bookie: BookieId::new(1),
+        named: 2,
+        due: 3,
+        leaving: 4,
+        is_lost: true,
+    };
+    let it = RepairPlan {
+        is_known: true,
+        closed: 1,
+        whole: 2,
+        short: 3,
+        moving: 4,
+        waiting: 5,
+        beyond_count: 6,
+        beyond: beyond.to_vec(),
+        bookies: vec![bookie],
+        done_last_minute: 7,
+        left: Some(Duration::from_millis(8)),
+    };
+    assert_eq!(plan(plan_to_wire(&it)), Ok(it));
 }
 
 #[test]
@@ -407,6 +545,7 @@ fn empty_and_unknown_parts_are_refused_by_name() {
     let topic = pb::CreateTopic {
         name: "x".to_owned(),
         quorum: None,
+        retention: Some(pb::Retention::default()),
     };
     assert_eq!(refused(Some(Wire::CreateTopic(topic.clone()))), "quorum");
     for (write, ack) in [(0, 0), (2, 2), (300, 1), (256 + 3, 2)] {
@@ -456,6 +595,7 @@ fn callers_of_other_clusters_and_versions_are_refused() {
         reason(check_caller(Some(&newer), HERE)),
         Reason::WrongVersion
     );
-    let answer = hello(HERE, Revision::new(3));
-    assert_eq!(hello_from_wire(&answer), Ok(HERE));
+    let generation = MetaGeneration::default().next(5, true);
+    let answer = hello(HERE, &generation, Revision::new(3));
+    assert_eq!(hello_from_wire(&answer), Ok((HERE, generation)));
 }

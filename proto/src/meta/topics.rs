@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use types::topic::{
-    NamespaceRecord, StartPosition, SubscriptionMode, SubscriptionRecord, SubscriptionState,
-    TenantRecord, TopicRecord,
+    NamespaceRecord, Retention, StartPosition, SubscriptionMode, SubscriptionRecord,
+    SubscriptionState, TenantRecord, TopicRecord,
 };
-use types::{Offset, Problem, ShardId, SubscriptionId, TopicId, WallTime};
+use types::{ByteSize, Offset, Problem, ShardId, SubscriptionId, TopicId, WallTime};
 
 use super::{missing, nanos, parse, pb, quorum, quorum_to_wire};
 
@@ -38,6 +38,21 @@ pub(super) fn namespace(it: pb::Namespace) -> Result<NamespaceRecord, Problem> {
     })
 }
 
+pub(super) fn retention_to_wire(it: Retention) -> pb::Retention {
+    pb::Retention {
+        time_nanos: it.time.map(nanos),
+        bytes: it.bytes.map(ByteSize::get),
+    }
+}
+
+pub(super) fn retention(it: Option<pb::Retention>) -> Result<Retention, Problem> {
+    let it = it.ok_or_else(|| missing("retention"))?;
+    Ok(Retention {
+        time: it.time_nanos.map(Duration::from_nanos),
+        bytes: it.bytes.map(ByteSize::new),
+    })
+}
+
 pub(super) fn topic_to_wire(it: &TopicRecord) -> pb::Topic {
     pb::Topic {
         id: it.id.get(),
@@ -45,6 +60,7 @@ pub(super) fn topic_to_wire(it: &TopicRecord) -> pb::Topic {
         quorum: Some(quorum_to_wire(it.quorum)),
         shards: it.shards.iter().map(|shard| shard.get()).collect(),
         created_at_nanos: it.created_at.as_nanos(),
+        retention: Some(retention_to_wire(it.retention)),
     }
 }
 
@@ -53,6 +69,7 @@ pub(super) fn topic(it: pb::Topic) -> Result<TopicRecord, Problem> {
         id: TopicId::new(it.id),
         name: parse("topic.name", &it.name)?,
         quorum: quorum(it.quorum)?,
+        retention: retention(it.retention)?,
         shards: it.shards.into_iter().map(ShardId::new).collect(),
         created_at: WallTime::from_nanos(it.created_at_nanos),
     })

@@ -62,6 +62,7 @@ pub const fn code_of(reason: Reason) -> Code {
         | Reason::OwnerAlive
         | Reason::EpochMismatch
         | Reason::WrongCluster
+        | Reason::WrongGeneration
         | Reason::WrongNode
         | Reason::WrongVersion => Code::FailedPrecondition,
         Reason::AckOutOfRange => Code::OutOfRange,

@@ -28,6 +28,20 @@ pub struct ChannelOptions {
     pub keepalive_timeout: Duration,
 }
 
+impl ChannelOptions {
+    /// For links whose loss holds others up until it is noticed: four seconds after the other side was last heard it is
+    /// given up, and connected again in tries of a second. What TCP still tries to send on a link that was cut it would
+    /// send again ever more rarely.
+    pub fn attentive() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(1),
+            call_timeout: None,
+            keepalive_interval: Duration::from_secs(2),
+            keepalive_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
 impl Default for ChannelOptions {
     fn default() -> Self {
         Self {

@@ -9,12 +9,14 @@
 
 mod client;
 mod gate;
+mod rotation;
 mod routes;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use client::{ChannelOptions, address_of, channel, channel_with};
+pub use rotation::{Rotation, Turn};
 pub use routes::Routes;
 pub use server::{PeerAddress, ServerOptions, peer_of, serve};
 
@@ -42,8 +44,9 @@ const STREAM_WINDOW: u32 = 8 << 20;
 /// Bytes on their way on one connection.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-/// Most bytes of one HTTP/2 frame.
-const HTTP_FRAME_MAX: u32 = 64 << 10;
+/// Most bytes of one HTTP/2 frame: a payload that came in one is not copied, and batches are no larger unless they are
+/// told to be. On a slow link an answer to a keep-alive waits for the frame before it.
+const HTTP_FRAME_MAX: u32 = 256 << 10;
 
 /// Most bytes of the headers of one request or answer; an error's details are among them.
 const HEADERS_MAX: u32 = 32 << 10;

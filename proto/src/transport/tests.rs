@@ -7,16 +7,21 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::codegen::http;
 use tonic::{Request, Response, Status, Streaming};
+use tower::ServiceExt;
 
 use host::net::{Address, Conn, Incoming, Net, Pipes};
+use host::{Clock, SIMULATED_START};
 
 use super::*;
 use crate::bookie_v1::bookie_client::BookieClient;
 use crate::bookie_v1::bookie_server::{Bookie, BookieServer};
 use crate::bookie_v1::{
-    AddEntriesRequest, AddEntriesResponse, DescribeRequest, DescribeResponse, ReadLacRequest,
-    ReadLacResponse, ReadRequest, ReadResponse, ReadRunRequest, ReadRunResponse,
+    AddEntriesRequest, AddEntriesResponse, DescribeRequest, DescribeResponse, DescribeSpaceRequest,
+    DescribeSpaceResponse, ReadLacRequest, ReadLacResponse, ReadRequest, ReadResponse,
+    ReadRunRequest, ReadRunResponse,
 };
 use crate::status;
 
@@ -57,6 +62,13 @@ impl Bookie for Fake {
         _: Request<ReadRunRequest>,
     ) -> Result<Response<Self::ReadRunStream>, Status> {
         Ok(Response::new(stream::empty().boxed()))
+    }
+
+    async fn describe_space(
+        &self,
+        _: Request<DescribeSpaceRequest>,
+    ) -> Result<Response<DescribeSpaceResponse>, Status> {
+        Err(Status::unimplemented("not here"))
     }
 
     async fn describe(
@@ -390,4 +402,16 @@ fn routes_name_their_services() {
         ["ledgerline.bookie.v1.Bookie"]
     );
     assert_eq!(format!("{routes:?}"), "[\"ledgerline.bookie.v1.Bookie\"]");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_carry_the_date_of_the_nodes_clock() {
+    let clock = Clock::simulated(SIMULATED_START);
+    let routes = Routes::new().dated(&clock).add(BookieServer::new(Fake));
+    for path in ["/ledgerline.bookie.v1.Bookie/Describe", "/no/such"] {
+        let request = http::Request::get(path).body(Body::empty()).unwrap();
+        let answer = routes.clone().oneshot(request).await.unwrap();
+        let date = &answer.headers()["date"];
+        assert_eq!(date, "Thu, 01 Jan 2026 00:00:00 GMT", "{path}");
+    }
 }
