@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use host::disk::{Disk, File, OpenMode};
+use host::disk::{AlignedBuf, Disk, File, OpenMode};
 
 use crate::codec::{narrow, wide};
 
@@ -24,6 +24,22 @@ pub(crate) fn replace(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> 
     }
     disk.rename(&fresh, &dir.join(name))?;
     sync_names(disk, dir)
+}
+
+/// Whether so many bytes may be written without touching what is kept for others on the disk: a file that grows until
+/// nothing more goes takes, for a moment, what metadata or another file needs just then.
+///
+/// # Errors
+///
+/// `StorageFull` with the numbers; those of the system.
+pub(crate) fn has_room(disk: &dyn Disk, dir: &Path, bytes: u64, kept: u64) -> io::Result<()> {
+    let free = disk.space(dir)?.free_bytes;
+    if free >= bytes.saturating_add(kept) {
+        return Ok(());
+    }
+    let says =
+        format!("{bytes} more bytes do not fit into {free} free ones, of which {kept} are kept");
+    Err(io::Error::new(io::ErrorKind::StorageFull, says))
 }
 
 /// Syncs a directory. An error is final whatever the system calls it: a full disk is no excuse here, since nothing
@@ -67,12 +83,23 @@ pub(crate) fn names(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<String>> {
 /// Reads exactly `into`; an early end is an error. A read that fails is tried once more, as reading twice does no harm
 /// and what cannot be read is dear.
 pub(crate) fn read_exact(file: &dyn File, offset: u64, into: &mut [u8]) -> io::Result<()> {
-    if read_twice(file, offset, into)? == into.len() {
+    let wanted = into.len();
+    read_least(file, offset, into, wanted)
+}
+
+/// As [`read_exact`], for the front of `into` up to `wanted` bytes; the file may end in the rest.
+pub(crate) fn read_least(
+    file: &dyn File,
+    offset: u64,
+    into: &mut [u8],
+    wanted: usize,
+) -> io::Result<()> {
+    if read_twice(file, offset, into)? >= wanted {
         return Ok(());
     }
     Err(io::Error::new(
         io::ErrorKind::UnexpectedEof,
-        format!("file ends early offset={offset} wanted={}", into.len()),
+        format!("file ends early offset={offset} wanted={wanted}"),
     ))
 }
 
@@ -92,8 +119,8 @@ pub(crate) fn numbered(dir: &Path, number: u64, suffix: &str) -> PathBuf {
     dir.join(format!("{number:016x}{suffix}"))
 }
 
-/// The bytes of a file that will have `len` bytes, as long as the machine's memory allows.
-pub(crate) fn zeros(len: u64) -> Vec<u8> {
+/// Zeros to write over a piece of a file.
+pub(crate) fn zeros(len: u64) -> AlignedBuf {
     debug_assert!(len <= wide(1 << 24), "zeros are written in pieces");
-    vec![0; narrow(len)]
+    AlignedBuf::zeroed(narrow(len))
 }

@@ -10,7 +10,9 @@ use crate::files::{remove_if_there, replace};
 use crate::journal::jobs::{FrameJob, PrepareJob, Prepared};
 use crate::manifest::{self, Manifest};
 use crate::store::file::DataFile;
-use crate::store::lookup::{LookupDone, LookupJob, RangeDone, RangeJob};
+use crate::store::lookup::{
+    AheadJob, ListDone, ListJob, LookupDone, LookupJob, RangeDone, RangeJob, ScrubDone, ScrubJob,
+};
 use crate::store::memtable::Memtable;
 use crate::store::merge::{MergeJob, Merged};
 use crate::store::writer::{Make, write_table};
@@ -24,17 +26,32 @@ pub enum Worker {
     Store,
     /// Reads, one queue for each kind so that none starves another.
     Read(Lane),
+    /// What runs will come to next. Nobody waits for it.
+    Ahead,
 }
 
 impl Worker {
     /// Every worker there is.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Journal,
         Self::Store,
         Self::Read(Lane::Tail),
         Self::Read(Lane::CatchUp),
         Self::Read(Lane::Recovery),
+        Self::Ahead,
     ];
+
+    /// What its thread is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::Store => "store",
+            Self::Read(Lane::Tail) => "read-tail",
+            Self::Read(Lane::CatchUp) => "read-run",
+            Self::Read(Lane::Recovery) => "read-fence",
+            Self::Ahead => "read-ahead",
+        }
+    }
 }
 
 /// A kind of read.
@@ -42,7 +59,7 @@ impl Worker {
 pub enum Lane {
     /// Single entries for readers.
     Tail,
-    /// Runs.
+    /// Runs, and what reads files through.
     CatchUp,
     /// Fencing reads, and the look-ups of adds.
     Recovery,
@@ -82,6 +99,9 @@ pub(crate) enum Work {
     },
     Lookup(LookupJob),
     Range(RangeJob),
+    Ahead(AheadJob),
+    List(ListJob),
+    Scrub(ScrubJob),
 }
 
 #[derive(Debug)]
@@ -96,6 +116,9 @@ pub(crate) enum Done {
     Space(io::Result<u64>),
     Lookup(LookupDone),
     Range(RangeDone),
+    Ahead,
+    List(ListDone),
+    Scrub(ScrubDone),
 }
 
 impl Job {
@@ -120,6 +143,12 @@ impl Job {
             Work::Space { disk, dirs } => Done::Space(space(&*disk, &dirs)),
             Work::Lookup(job) => Done::Lookup(job.run()),
             Work::Range(job) => Done::Range(job.run()),
+            Work::Ahead(job) => {
+                job.run();
+                Done::Ahead
+            }
+            Work::List(job) => Done::List(job.run()),
+            Work::Scrub(job) => Done::Scrub(job.run()),
         })
     }
 
@@ -135,6 +164,9 @@ impl Job {
             Work::Space { .. } => "space",
             Work::Lookup(_) => "lookup",
             Work::Range(_) => "range",
+            Work::Ahead(_) => "ahead",
+            Work::List(_) => "list",
+            Work::Scrub(_) => "scrub",
         }
     }
 }
@@ -148,7 +180,7 @@ impl JobDone {
             Done::Flush(end) => end.as_ref().err(),
             Done::Merge(end) => end.as_ref().err(),
             Done::Space(end) => end.as_ref().err(),
-            Done::Lookup(_) | Done::Range(_) => None,
+            Done::Lookup(_) | Done::Range(_) | Done::Ahead | Done::List(_) | Done::Scrub(_) => None,
         }
     }
 }

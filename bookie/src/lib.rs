@@ -26,7 +26,13 @@ pub mod open;
 pub mod store;
 
 pub use config::Config;
-pub use engine::{Answer, Ask, Effect, Engine, Event, Request, Standing, Stats, Token};
+pub use engine::{
+    Answer, Ask, Effect, Engine, Event, Holdings, HoldingsResult, Reclaim, Request, Scrub,
+    ScrubResult, Standing, Stats, Token, Usage,
+};
 pub use job::{Job, JobDone, Lane, Worker};
-pub use node::{BookieNode, NodeConfig, NodeError};
+pub use node::{
+    BookieNode, NodeConfig, NodeError, RepairConfig, RepairConfigError, ScrubConfig,
+    ScrubConfigError,
+};
 pub use open::{OpenError, OpenReport, Opening, Place};

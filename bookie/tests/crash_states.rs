@@ -13,28 +13,47 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use bookie::{Answer, Ask, Config};
+use bookie::{Answer, Ask, Config, Reclaim};
 use host::Rng;
 use host::disk::sim::{CrashStates, SimDisk};
-use types::storage::{AddResult, ReadLac};
-use types::{Epoch, LedgerId, LogId};
+use types::storage::{AddKind, AddResult, ReadLac, ReadResult, SealedReason};
+use types::{Epoch, LedgerId, LedgerSeq, LogId};
 
-use support::{Bookie, CREATED, Meta, Model, add, config, ledger};
+use support::{Bookie, CREATED, Meta, Model, add, config, entry, ledger};
 
 /// What was answered, each from a call of the disk on.
 #[derive(Default)]
 struct Promises {
     acked: Vec<(u64, LedgerId, u64, usize)>,
     fences: Vec<(u64, LogId, u64)>,
+    /// Logs that the bookie heard are trimmed up to a ledger; it may have acted on it from the call on.
+    trims: Vec<(u64, LogId, LedgerSeq)>,
     /// Meta's record from a call on.
     meta: BTreeMap<u64, Meta>,
 }
 
 impl Promises {
+    /// The acked entries that may be gone after a call.
+    fn gone(&self, op: u64) -> BTreeMap<LedgerId, (u64, usize)> {
+        let acked = self.acked.iter().filter(|(since, ..)| *since <= op);
+        acked
+            .filter(|(_, ledger, ..)| self.is_trimmed(op, *ledger))
+            .map(|(_, ledger, id, size)| (*ledger, (*id, *size)))
+            .collect()
+    }
+
+    fn is_trimmed(&self, op: u64, ledger: LedgerId) -> bool {
+        self.trims.iter().any(|(since, log, first)| {
+            *since <= op && *log == ledger.log() && ledger.seq() < *first
+        })
+    }
+
     fn at(&self, op: u64) -> (Model, Meta) {
         let mut model = Model::default();
         for (_, ledger, id, size) in self.acked.iter().filter(|(since, ..)| *since <= op) {
-            model.acked.insert((*ledger, *id), *size);
+            if !self.is_trimmed(op, *ledger) {
+                model.acked.insert((*ledger, *id), *size);
+            }
         }
         for (_, log, epoch) in self.fences.iter().filter(|(since, ..)| *since <= op) {
             model.fences.insert(*log, *epoch);
@@ -47,7 +66,8 @@ impl Promises {
     }
 }
 
-/// A small bookie's work with every kind of change of file in it: several starts, flushes, merges, recycling.
+/// A small bookie's work with every kind of change of file in it: several starts, flushes, merges, recycling, and what a
+/// trimmed ledger gives back.
 fn workload(config: &Config) -> (SimDisk, Promises) {
     let disk = SimDisk::new(11);
     disk.record_snapshots(true);
@@ -68,13 +88,14 @@ fn workload(config: &Config) -> (SimDisk, Promises) {
             for _ in 0..count {
                 let size = usize::try_from(next % 5 * 200).unwrap();
                 let token = bookie.ask(Ask::Add(add(ledger(1, 0), next, size, 100)));
-                tokens.push((token, next, size));
+                tokens.push((token, ledger(1, 0), next, size));
                 next += 1;
             }
+            tokens.push(write_short(&mut bookie, &mut promises, round * 60 + step));
             if step % 20 == 7 {
                 let (log, epoch) = (LogId::new(2 + step % 3), round + 1);
                 let ask = ReadLac {
-                    ledger: LedgerId::new(log, types::LedgerSeq::new(0)),
+                    ledger: LedgerId::new(log, LedgerSeq::new(0)),
                     created: CREATED,
                     fence: Some(Epoch::new(epoch)),
                 };
@@ -89,10 +110,10 @@ fn workload(config: &Config) -> (SimDisk, Promises) {
                 promises.fences.push((disk.ops(), log, epoch));
             }
             while bookie.run_one(bookie::Worker::Journal) {
-                for (token, id, size) in &tokens {
+                for (token, ledger, id, size) in &tokens {
                     let stored = Some(Answer::Add(AddResult::Stored));
                     if bookie.answers.remove(&token.0) == stored {
-                        promises.acked.push((disk.ops(), ledger(1, 0), *id, *size));
+                        promises.acked.push((disk.ops(), *ledger, *id, *size));
                     }
                 }
             }
@@ -115,6 +136,25 @@ fn workload(config: &Config) -> (SimDisk, Promises) {
     (disk, promises)
 }
 
+/// Writes to a ledger of another log, a new one every few steps, and has the older half of them trimmed.
+fn write_short(
+    bookie: &mut Bookie,
+    promises: &mut Promises,
+    step: u64,
+) -> (bookie::Token, LedgerId, u64, usize) {
+    let short = ledger(6, u32::try_from(step / 6).unwrap());
+    let token = bookie.ask(Ask::Add(add(short, step % 6, 700, 100)));
+    if step % 6 == 5 {
+        let (log, first) = (LogId::new(6), LedgerSeq::new(short.seq().get() / 2));
+        promises.trims.push((bookie.disk.ops(), log, first));
+        bookie.handle(bookie::Event::Reclaim(Reclaim {
+            trimmed: vec![(log, first)],
+            ..Reclaim::default()
+        }));
+    }
+    (token, short, step % 6, 700)
+}
+
 /// Opens so many states and checks each.
 fn sweep(states: usize) {
     let mut config = config();
@@ -130,6 +170,7 @@ fn sweep(states: usize) {
     let step = (moments / states).max(1);
     snapshots = snapshots.into_iter().step_by(step).collect();
     let mut cut = 0;
+    let mut gone = 0;
     let all = CrashStates::new(snapshots, Rng::seeded(5)).take(states);
     for (state, (op, disk)) in all.enumerate() {
         let (model, meta) = promises.at(op);
@@ -150,6 +191,7 @@ fn sweep(states: usize) {
             index + 25 > total || index % 16 == usize::try_from(op % 16).unwrap()
         });
         checked.check(&mut bookie);
+        gone += check_gone(&mut bookie, &promises.gone(op));
         // What it promises from here on holds as well.
         if state % 4 != 0 {
             continue;
@@ -169,6 +211,28 @@ fn sweep(states: usize) {
     }
     assert!(moments > 500 && promises.acked.len() > 300, "{moments}");
     assert!(cut > 0, "no torn tail among {states} states");
+    assert!(gone > states, "nothing was given back in {states} states");
+}
+
+/// What is gone is gone together with the fact that allows it: never denied, and refused from then on. How many are.
+fn check_gone(bookie: &mut Bookie, entries: &BTreeMap<LedgerId, (u64, usize)>) -> usize {
+    let mut gone = 0;
+    for (ledger, (id, size)) in entries {
+        let wanted = entry(*ledger, *id, *size);
+        match bookie.read(*ledger, *id, None) {
+            ReadResult::Found { entry, .. } => assert_eq!(entry, wanted),
+            ReadResult::Unknown => {
+                let again = bookie.added(types::storage::Add {
+                    kind: AddKind::Repair,
+                    ..add(*ledger, *id, *size, 100)
+                });
+                assert_eq!(again, AddResult::Sealed(SealedReason::Dropped), "{ledger}");
+                gone += 1;
+            }
+            other => panic!("{other:?} for an entry that was acked {ledger} {id}"),
+        }
+    }
+    gone
 }
 
 #[test]

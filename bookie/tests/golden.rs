@@ -13,6 +13,7 @@ use bookie::journal::format as journal;
 use bookie::manifest::{self, FileEntry, Manifest};
 use bookie::store::format as store;
 use bytes::Bytes;
+use host::disk::AlignedBuf;
 use ledger::LogFacts;
 use types::storage::{AddKind, Entry};
 use types::{
@@ -127,14 +128,16 @@ fn footer() -> store::Footer {
 }
 
 fn block() -> Vec<u8> {
-    let mut body = Vec::new();
+    let mut body = AlignedBuf::with_capacity(0);
     let stored = store::Stored {
         ledger: ledger(),
         created: Revision::new(5),
         entry: entry(),
     };
     store::encode_entry(&stored, &mut body);
-    store::encode_block(4, 1, &body)
+    let mut block = store::encode_block_header(4, 1, &body);
+    block.extend_from_slice(&body);
+    block
 }
 
 fn trailer() -> store::Trailer {

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use bookie::{Answer, Ask, Config, Effect, Engine, Event, Opening, Place, Request, Token};
 use bytes::Bytes;
 use host::disk::{Disk, RealDisk};
-use types::cluster::{BookieRecord, BookieState};
-use types::storage::{Add, AddKind, AddResult, Entry, Read, ReadResult};
+use types::cluster::{BookieDuty, BookieRecord, BookieState};
+use types::storage::{Add, AddKind, AddResult, Entry, Read, ReadResult, ReadRun, RunItem};
 use types::{
     BookieId, ClusterId, EntryId, Epoch, LedgerId, LedgerSeq, LogId, MonoTime, Offset, Payload,
     Revision, SessionId,
@@ -32,6 +32,7 @@ fn open(config: &Config, entropy: u128) -> Engine {
     let opening = Opening::start(config.clone(), disk, place).unwrap();
     let claim = opening.claim("b-1:1".to_owned());
     let record = BookieRecord {
+        zone: None,
         id: BookieId::new(1),
         name: claim.name,
         address: claim.address,
@@ -39,6 +40,7 @@ fn open(config: &Config, entropy: u128) -> Engine {
         incarnation: claim.incarnation,
         mark: claim.mark,
         state: BookieState::ReadWrite,
+        duty: BookieDuty::Active,
         session: SessionId::new(1),
         live: true,
     };
@@ -129,6 +131,109 @@ fn entries_survive_restarts_on_a_real_disk() {
             assert!(engine.is_over());
         }
     }
+}
+
+/// Reads a ledger from an entry on in runs as a consumer's backlog is read, and checks each; how many runs it took.
+fn read_through(engine: &mut Engine, from: u64, to: u64, max_bytes: u64) -> u64 {
+    let (mut next, mut runs) = (from, 0);
+    while next < to {
+        let ask = Ask::ReadRun(ReadRun {
+            ledger: LEDGER,
+            created: Revision::new(5),
+            first: EntryId::new(next),
+            last: EntryId::new(to - 1),
+            max_bytes,
+            payload_limit: None,
+        });
+        let token = Token(next);
+        let mut answers = drive(engine, Event::Requests(vec![Request { token, ask }]));
+        let Some((_, Answer::ReadRun(items))) = answers.pop() else {
+            panic!("{answers:?}");
+        };
+        let mut bytes = 0;
+        for item in items {
+            let RunItem::Entry(found) = item else {
+                panic!("{next}: {item:?}");
+            };
+            assert_eq!(found, entry(next, size_of(next)));
+            bytes += size_of(next);
+            next += 1;
+        }
+        assert!(bytes > 0 && u64::try_from(bytes).unwrap() <= max_bytes);
+        runs += 1;
+    }
+    runs
+}
+
+fn size_of(id: u64) -> usize {
+    usize::try_from(1 + id * 7_919 % 90_000).unwrap()
+}
+
+#[test]
+fn runs_are_read_in_pieces_which_a_reader_close_behind_finds_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), Config::small);
+    config.free_low = types::ByteSize::new(0);
+    config.journal_first_file = types::ByteSize::mib(1);
+    config.journal_file = types::ByteSize::mib(4);
+    config.memtable = types::ByteSize::mib(5);
+    config.block = types::ByteSize::new(64 << 10);
+    config.entry_max = 90 << 10;
+    config.write_budget = types::ByteSize::mib(8);
+    config.read_budget = types::ByteSize::mib(8);
+    config.cache = types::ByteSize::mib(64);
+    let mut engine = open(&config, 1);
+    let count = 400;
+    for id in 0..count {
+        add_all(&mut engine, id..id + 1, size_of(id));
+    }
+    assert!(engine.stats().data_files > 1, "{:?}", engine.stats());
+    // From the disk comes each piece once, and most of them before they are asked for.
+    read_through(&mut engine, 0, count, 2 << 20);
+    let first = engine.stats();
+    let pieces = first.data_bytes / (1 << 20) + first.data_files;
+    assert!(first.cache_misses <= pieces, "{first:?}");
+    assert!(
+        first.cache_hits >= pieces - 2 * first.data_files,
+        "{first:?}"
+    );
+    // From the middle of a piece: only the rest of that one is not what is kept.
+    read_through(&mut engine, 11, count, 4 << 20);
+    let second = engine.stats();
+    assert_eq!(second.cache_misses - first.cache_misses, 1, "{second:?}");
+    // A reader of little is given no more than that of what is kept.
+    read_through(&mut engine, 0, count, 90 << 10);
+    check(&mut engine, 3, size_of(3));
+}
+
+/// Bytes that the data files take on the disk, as the system counts them.
+fn bytes_on_disk(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let files = std::fs::read_dir(dir).unwrap();
+    files
+        .map(|file| file.unwrap().metadata().unwrap().blocks() * 512)
+        .sum()
+}
+
+#[test]
+fn bytes_on_a_real_disk_shrink_when_a_log_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), Config::small);
+    config.free_low = types::ByteSize::new(0);
+    let mut engine = open(&config, 1);
+    for id in 0..400 {
+        add_all(&mut engine, id..id + 1, 4_000);
+    }
+    let before = bytes_on_disk(&config.data_dir);
+    assert!(before > 1 << 20, "{before}");
+    let word = bookie::Reclaim {
+        deleted: vec![LEDGER.log()],
+        ..bookie::Reclaim::default()
+    };
+    drive(&mut engine, Event::Reclaim(word));
+    let after = bytes_on_disk(&config.data_dir);
+    assert!(after < 64 << 10, "{before} {after}");
+    assert_eq!(engine.stats().data_bytes, 0);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The bookies there are, as meta tells them, kept up to date.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use types::BookieId;
-use types::cluster::{BookieRecord, BookieState};
+use types::cluster::{BookieDuty, BookieRecord};
+use types::{BookieId, ZoneName};
 
 /// A view of the bookies that follows meta. Clones are the same view.
 #[derive(Clone)]
@@ -35,12 +36,21 @@ impl Directory {
 
     /// The bookies as an owner chooses among them for a new ledger.
     pub fn candidates(&self) -> Vec<ledger::Candidate> {
+        let bookies = self.bookies.borrow();
+        let zones: BTreeSet<&ZoneName> = bookies.iter().filter_map(|it| it.zone.as_ref()).collect();
+        let number = |zone: &ZoneName| {
+            let place = zones.iter().position(|known| *known == zone)?;
+            u32::try_from(place).ok()
+        };
         let candidate = |bookie: &BookieRecord| ledger::Candidate {
             bookie: bookie.id,
-            writable: bookie.state == BookieState::ReadWrite,
+            writable: bookie.takes_ledgers(),
             live: bookie.live,
+            zone: bookie.zone.as_ref().and_then(number),
         };
-        self.bookies.borrow().iter().map(candidate).collect()
+        // One that is drained is not even to fill a place: its copy would move away at once.
+        let is_active = |bookie: &&BookieRecord| bookie.duty == BookieDuty::Active;
+        bookies.iter().filter(is_active).map(candidate).collect()
     }
 
     /// Waits for the next change. Returns at once when there was one since the last call on this clone; never

@@ -7,10 +7,20 @@
 //! [`Sent::Down`], [`Sent::Full`]), and the pure core in `ledger` decides what to do about it.
 //!
 //! Memory is bounded in bytes for each bookie: beyond it an order is refused at once, and the core takes the bookie
-//! for a straggler. Payloads travel as the shard handed them in; they are copied by the transport only.
+//! for a straggler. Payloads travel as the shard handed them in; they are copied by the transport only, and by nobody on
+//! their way to a bookie of the same process ([`LocalBookie`]).
+//!
+//! A bookie that copies what it lacks reads with a [`RunReader`], without a pool: one run after another.
 
 mod directory;
+mod local;
 mod pool;
+mod runs;
+mod space;
 
 pub use directory::Directory;
+pub use local::{AddAnswers, AddFrames, LocalBookie, RunParts};
 pub use pool::{BookieLink, BookiePool, Order, PoolConfig, PoolEvent, Sent};
+pub use proto::bookie::SpaceUse;
+pub use runs::{NoAnswer, RunReader};
+pub use space::space;

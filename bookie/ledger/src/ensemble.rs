@@ -1,5 +1,7 @@
 //! Which bookies hold a new ledger.
 
+use std::collections::BTreeMap;
+
 use types::{BookieId, LedgerId, Quorum};
 
 /// A set of an ensemble's members, by their place in it.
@@ -53,12 +55,15 @@ pub struct Candidate {
     pub writable: bool,
     /// Whether its session is live.
     pub live: bool,
+    /// Its failure domain, by a number that means nothing else; none: it fails alone.
+    pub zone: Option<u32>,
 }
 
 /// Chooses the bookies of a new ledger, or none when fewer than Qa of them would take it now.
 ///
-/// Healthy ones (writable, live, not avoided) come first, spread by a hash of the ledger. Where at least Qa are healthy
-/// and fewer than Qw, registered ones fill the rest: repair completes their copies once the ledger is closed (R6).
+/// Healthy ones (writable, live, not avoided) come first; among them those of failure domains that have the fewest copies
+/// yet; and then a hash of the ledger spreads. Where at least Qa are healthy and fewer than Qw, registered ones fill the
+/// rest: repair completes their copies once the ledger is closed (R6).
 pub fn choose(
     ledger: LedgerId,
     quorum: Quorum,
@@ -66,18 +71,27 @@ pub fn choose(
     is_avoided: impl Fn(BookieId) -> bool,
 ) -> Option<Vec<BookieId>> {
     let is_healthy = |c: &Candidate| c.writable && c.live && !is_avoided(c.bookie);
-    let mut ranked: Vec<_> = candidates
-        .iter()
-        .map(|c| (!is_healthy(c), !c.live, weight(ledger, c.bookie), c.bookie))
-        .collect();
-    ranked.sort_unstable();
-    ranked.dedup_by_key(|(.., bookie)| *bookie);
-    let healthy = ranked.iter().filter(|(is_sick, ..)| !is_sick).count();
-    if healthy < quorum.ack() || ranked.len() < quorum.write() {
+    let distinct: BTreeMap<BookieId, &Candidate> =
+        candidates.iter().map(|it| (it.bookie, it)).collect();
+    let mut left: Vec<&Candidate> = distinct.into_values().collect();
+    let healthy = left.iter().filter(|it| is_healthy(it)).count();
+    if healthy < quorum.ack() || left.len() < quorum.write() {
         return None;
     }
-    ranked.truncate(quorum.write());
-    Some(ranked.into_iter().map(|(.., bookie)| bookie).collect())
+    let mut chosen: Vec<&Candidate> = Vec::with_capacity(quorum.write());
+    while chosen.len() < quorum.write() {
+        let beside = |it: &Candidate| match it.zone {
+            Some(zone) => chosen.iter().filter(|c| c.zone == Some(zone)).count(),
+            None => 0,
+        };
+        let rank = |it: &Candidate| {
+            let weight = weight(ledger, it.bookie);
+            (!is_healthy(it), !it.live, beside(it), weight, it.bookie)
+        };
+        let (best, _) = left.iter().enumerate().min_by_key(|(_, it)| rank(it))?;
+        chosen.push(left.swap_remove(best));
+    }
+    Some(chosen.into_iter().map(|it| it.bookie).collect())
 }
 
 /// How many healthy bookies there are.
@@ -121,6 +135,7 @@ mod tests {
             bookie: BookieId::new(bookie),
             writable: true,
             live: is_well,
+            zone: None,
         }
     }
 
@@ -139,6 +154,36 @@ mod tests {
             used.insert(distinct);
         }
         assert_eq!(used.len(), 10, "every set of three of the five is used");
+    }
+
+    #[test]
+    fn no_failure_domain_has_two_copies_while_another_has_none() {
+        // Two domains of three, and one that fails alone.
+        let zones = [Some(1), Some(1), Some(1), Some(2), Some(2), Some(2), None];
+        let mut well = all(7);
+        for (candidate, zone) in well.iter_mut().zip(zones) {
+            candidate.zone = zone;
+        }
+        let mut used = BTreeSet::new();
+        for log in 0..200 {
+            let chosen = choose(ledger(log), Quorum::THREE_TWO, &well, |_| false).unwrap();
+            let zone = |id: &BookieId| zones[usize::try_from(id.get()).unwrap() - 1];
+            let first = chosen.iter().filter(|id| zone(id) == Some(1)).count();
+            let second = chosen.iter().filter(|id| zone(id) == Some(2)).count();
+            assert!(
+                first.abs_diff(second) <= 1 && first.max(second) <= 2,
+                "{chosen:?}"
+            );
+            assert!(first >= 1 && second >= 1, "{chosen:?}");
+            used.insert(chosen);
+        }
+        assert!(used.len() > 9, "spread within the domains");
+        // Health goes first: two copies in one domain are better than one at a sick bookie.
+        for sick in &mut well[3..] {
+            sick.live = false;
+        }
+        let chosen = choose(ledger(1), Quorum::THREE_TWO, &well, |_| false).unwrap();
+        assert!(chosen.iter().all(|id| id.get() <= 3), "{chosen:?}");
     }
 
     #[test]

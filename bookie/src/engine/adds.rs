@@ -1,6 +1,6 @@
 //! Adds: check, make visible, journal, answer when durable.
 
-use types::storage::{Add, AddKind, AddResult};
+use types::storage::{Add, AddKind, AddResult, SealedReason};
 
 use ledger::{AddDecision, Held};
 
@@ -30,6 +30,9 @@ impl Engine {
         if let Some(refusal) = self.no_room(&add) {
             effects.push(reply(token, Answer::Add(refusal)));
             return;
+        }
+        if add.kind == AddKind::Repair {
+            self.repaired(add.ledger);
         }
         let key = key_of(&add);
         match self.tables.look(key) {
@@ -78,6 +81,15 @@ impl Engine {
     /// Asks the rules, memory going before what files hold, and does what they say.
     fn decide(&mut self, token: Token, add: Add, in_files: Held, effects: &mut Vec<Effect>) {
         let key = key_of(&add);
+        // Given up while its place was looked at: what was found may be on its way out.
+        let is_back = add.kind == AddKind::Repair && self.repaired(add.ledger);
+        if self.is_given_up(add.ledger) {
+            // Closed, and others hold it: nothing but a repair can be owed here.
+            let refusal = AddResult::Sealed(SealedReason::Dropped);
+            effects.push(reply(token, Answer::Add(refusal)));
+            return;
+        }
+        let in_files = if is_back { Held::Absent } else { in_files };
         let held = match self.tables.in_memory(key).map(fingerprint) {
             None => in_files,
             Some(copy) if self.pending.contains_key(&key) => Held::Visible(copy),

@@ -3,8 +3,11 @@
 use types::storage::{
     Add, AddResult, LacResult, Read, ReadLac, ReadResult, ReadRun, RunItem, SetLac,
 };
+use types::{EntryId, LedgerId};
 
 use crate::job::{Job, JobDone, Worker};
+
+use super::Reclaim;
 
 /// The caller's own number for a request, returned with its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +36,52 @@ pub enum Ask {
     SetLac(SetLac),
     /// Give a run of entries.
     ReadRun(ReadRun),
+    /// Tell which entries of a closed ledger are not here.
+    Holdings(Holdings),
+    /// Read a part of the data files and verify it.
+    Scrub(Scrub),
+}
+
+/// Where in the data files a scrub goes on, from front to back. The bookie asks it of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scrub {
+    /// The file's number; where it is gone, the next one is meant.
+    pub file: u64,
+    /// The place of a block in it.
+    pub block: usize,
+}
+
+/// The answer to [`Scrub`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScrubResult {
+    /// Some blocks were read; what is damaged was told by [`Alarm::DamagedBlock`].
+    Passed {
+        /// Their bytes.
+        bytes: u64,
+        /// Where to go on; none behind the last file.
+        next: Option<Scrub>,
+    },
+    /// The budget for reads is full. Try again later.
+    Busy,
+}
+
+/// A question for what is missing of a closed ledger. The bookie asks it of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holdings {
+    /// The ledger.
+    pub ledger: LedgerId,
+    /// Its last entry.
+    pub last: EntryId,
+}
+
+/// The answer to [`Holdings`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HoldingsResult {
+    /// The runs of entries, from the first id to the last, that are not here or not durable. None: the copy is whole.
+    /// Where there are very many, the first of them.
+    Missing(Vec<(EntryId, EntryId)>),
+    /// The budget for reads is full. Try again later.
+    Busy,
 }
 
 /// The answer to an [`Ask`] of the same name.
@@ -46,6 +95,10 @@ pub enum Answer {
     ReadLac(LacResult),
     /// To [`Ask::ReadRun`]: the whole run, at most `max_bytes` of payloads.
     ReadRun(Vec<RunItem>),
+    /// To [`Ask::Holdings`].
+    Holdings(HoldingsResult),
+    /// To [`Ask::Scrub`].
+    Scrub(ScrubResult),
 }
 
 /// Something that happened.
@@ -53,6 +106,8 @@ pub enum Answer {
 pub enum Event {
     /// Requests that came, all there are: what one wake-up brings shares a frame.
     Requests(Vec<Request>),
+    /// Meta's word about what may go. From the bookie's own shell, never from the network.
+    Reclaim(Reclaim),
     /// A job ended.
     Done(JobDone),
     /// The time of [`super::Engine::deadline`] has come.
@@ -105,9 +160,9 @@ pub enum Alarm {
     /// A second payload came for an entry.
     Mismatch {
         /// The ledger.
-        ledger: types::LedgerId,
+        ledger: LedgerId,
         /// The entry.
-        entry: types::EntryId,
+        entry: EntryId,
     },
     /// A block of a data file fails its checksum or cannot be read; its entries are answered `Unknown`.
     DamagedBlock {
@@ -115,6 +170,8 @@ pub enum Alarm {
         file: u64,
         /// The block's offset in bytes.
         offset: u64,
+        /// The ledgers that have entries in it and are still needed.
+        ledgers: Vec<LedgerId>,
     },
 }
 
@@ -127,8 +184,16 @@ pub struct Stats {
     pub memory_bytes: u64,
     /// Bytes of data files.
     pub data_bytes: u64,
+    /// Of those, the bytes of what is live.
+    pub live_bytes: u64,
+    /// Of those, the bytes that are to go or may be made to: trimmed, deleted, moved away.
+    pub reclaimable_bytes: u64,
     /// Data files.
     pub data_files: u64,
+    /// Data files that went because nothing in them was live, since the start.
+    pub files_dropped: u64,
+    /// Data files that were rewritten because little in them was live, since the start.
+    pub files_rewritten: u64,
     /// Journal files.
     pub journal_files: u64,
     /// The last frame known durable.

@@ -7,12 +7,23 @@
 
 mod adds;
 mod event;
+mod holdings;
+mod merge;
 mod reads;
+mod reclaim;
 mod runs;
+mod scrub;
+mod space;
+mod spans;
 mod tables;
 mod upkeep;
+mod usage;
 
-pub use event::{Alarm, Answer, Ask, Effect, Event, Request, Standing, Stats, Token};
+pub use event::{
+    Alarm, Answer, Ask, Effect, Event, Holdings, HoldingsResult, Request, Scrub, ScrubResult,
+    Standing, Stats, Token,
+};
+pub use reclaim::Reclaim;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,14 +41,15 @@ use crate::journal::core::{Durable, JournalCore};
 use crate::journal::format::FrameKind;
 use crate::store::cache::BlockCache;
 use crate::store::format::Key;
-use crate::store::lookup::BadBlock;
 use crate::store::writer::Make;
 
 use adds::PendingAdd;
 use reads::Task;
+use reclaim::GivenUp;
 use tables::Tables;
 use upkeep::Upkeep;
 pub(crate) use upkeep::file_uuid;
+pub use usage::Usage;
 
 /// Which bookie this is, for what it writes.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +100,9 @@ pub struct Engine {
     lane_bytes: [u64; 3],
     /// Jobs with each lane's worker.
     lane_jobs: [usize; 3],
+    /// Pieces that are being read before they are asked for.
+    ahead_jobs: usize,
+    given_up: GivenUp,
     upkeep: Upkeep,
     is_stopping: bool,
     is_over: bool,
@@ -109,7 +124,7 @@ impl std::fmt::Debug for Engine {
 impl Engine {
     pub(crate) fn new(opened: Opened, now: MonoTime) -> Self {
         let upkeep = Upkeep::new(&opened, now);
-        Self {
+        let mut engine = Self {
             cache: BlockCache::new(opened.config.cache),
             config: opened.config,
             whose: opened.whose,
@@ -120,6 +135,7 @@ impl Engine {
             tables: Tables {
                 active: opened.active,
                 flushing: None,
+                live: BTreeMap::new(),
                 files: opened.files,
                 next_file: opened.next_file,
             },
@@ -130,11 +146,16 @@ impl Engine {
             fenced: BTreeMap::new(),
             lane_bytes: [0; 3],
             lane_jobs: [0; 3],
+            ahead_jobs: 0,
+            given_up: GivenUp::default(),
             upkeep,
             is_stopping: false,
             is_over: false,
             _locks: opened.locks,
-        }
+        };
+        // What is gone by the MANIFEST's word is not live, and goes as soon as the engine works.
+        engine.count_live(|_| true);
+        engine
     }
 
     /// Takes one event in, and puts what is to be done behind what `effects` holds.
@@ -154,6 +175,7 @@ impl Engine {
                     self.request(request, effects);
                 }
             }
+            Event::Reclaim(word) => self.reclaim(word),
             Event::Done(done) => self.done(now, done.0, effects),
             Event::Deadline => {} // What is due is found below.
             Event::Stop => {
@@ -199,10 +221,16 @@ impl Engine {
     /// Numbers for metrics and for people.
     pub fn stats(&self) -> Stats {
         let files = self.tables.files.values();
+        let data_bytes = files.map(|file| file.listed().length).sum();
+        let live_bytes = self.tables.live.values().sum();
         Stats {
             waiting_bytes: self.waiting_bytes,
             memory_bytes: self.tables.memory_bytes(),
-            data_bytes: files.map(|file| file.listed().length).sum(),
+            data_bytes,
+            live_bytes,
+            reclaimable_bytes: data_bytes - live_bytes,
+            files_dropped: self.upkeep.files_dropped,
+            files_rewritten: self.upkeep.files_rewritten,
             data_files: wide(self.tables.files.len()),
             journal_files: wide(self.journal.files_in_use()),
             durable_frame: self.journal.durable(),
@@ -223,6 +251,8 @@ impl Engine {
             Ask::ReadLac(ask) => self.read_lac(token, ask, effects),
             Ask::SetLac(set) => self.acceptor.set_lac(&set),
             Ask::ReadRun(ask) => self.read_run(token, ask, effects),
+            Ask::Holdings(ask) => self.holdings(token, ask, effects),
+            Ask::Scrub(ask) => self.scrub(token, ask, effects),
         }
     }
 
@@ -235,9 +265,18 @@ impl Engine {
                 self.note_bad(&done.bad, effects);
                 self.looked_up(done, effects);
             }
+            Done::Ahead => self.ahead_jobs -= 1,
             Done::Range(done) => {
                 self.note_bad(&done.bad, effects);
                 self.range_read(done, effects);
+            }
+            Done::List(done) => {
+                self.note_bad(&done.bad, effects);
+                self.listed(done, effects);
+            }
+            Done::Scrub(done) => {
+                self.note_bad(&done.bad, effects);
+                self.scrubbed(&done, effects);
             }
             Done::Flush(end) => self.flushed(now, end, effects),
             Done::Manifest(end) => self.manifest_written(now, end, effects),
@@ -280,15 +319,6 @@ impl Engine {
     fn over(&mut self, last: Effect, effects: &mut Vec<Effect>) {
         self.is_over = true;
         effects.push(last);
-    }
-
-    fn note_bad(&self, bad: &[BadBlock], effects: &mut Vec<Effect>) {
-        effects.extend(bad.iter().map(|bad| {
-            Effect::Alarm(Alarm::DamagedBlock {
-                file: bad.file,
-                offset: bad.offset,
-            })
-        }));
     }
 }
 

@@ -14,6 +14,7 @@ use crate::store::file::DataFile;
 use crate::store::format::Key;
 use crate::store::lookup::{LookupDone, LookupJob};
 
+use super::holdings::Holding;
 use super::runs::RunRead;
 use super::tables::{Look, fingerprint};
 use super::{Answer, Effect, Engine, Token, lane_index, reply, run};
@@ -42,6 +43,7 @@ pub(super) enum Purpose {
     Read { token: Token, read: Read },
     Lac { token: Token, ask: ReadLac },
     Run(RunRead),
+    Holdings(Holding),
 }
 
 /// The end of a look-up.
@@ -74,7 +76,10 @@ impl Engine {
             ledger: read.ledger,
             entry: read.entry,
         };
-        let look = self.tables.look(key);
+        let look = match self.gone(read.ledger) {
+            None => self.tables.look(key),
+            Some(_) => Look::Absent,
+        };
         let id = self.task(Purpose::Read { token, read }, lane, 0);
         self.wait_for_fence(id, read.ledger.log(), fence);
         match look {
@@ -237,6 +242,11 @@ impl Engine {
                 self.add_looked_up(token, add, held, effects);
             }
             Purpose::Read { token, read } => {
+                // Gone since the look-up began: the same word as from now on.
+                let found = match self.gone(read.ledger) {
+                    None => found,
+                    Some(_) => Found::Absent,
+                };
                 let result = match found {
                     Found::Entry(entry) => ReadResult::Found {
                         entry,
@@ -254,14 +264,17 @@ impl Engine {
                 let answer = self.acceptor.lac_answer(ask.ledger);
                 effects.push(reply(token, Answer::ReadLac(answer)));
             }
-            Purpose::Run(_) => unreachable!("runs are not looked up entry by entry"),
+            Purpose::Run(_) | Purpose::Holdings(_) => {
+                unreachable!("runs are not looked up entry by entry")
+            }
         }
     }
 
-    /// What to say of an entry that is nowhere. The index is intact: whatever was damaged when the bookie opened made
-    /// it born again, and a block found bad since then is `Unreadable`.
+    /// What to say of an entry that is nowhere. The index is intact but for ledgers that were given up: whatever was
+    /// damaged when the bookie opened made it born again, and a block found bad since then is `Unreadable`.
     pub(super) fn missing(&self, ledger: LedgerId, created: Revision) -> Missing {
-        self.acceptor.absent(ledger, created, true)
+        let is_known = !self.was_given_up(ledger);
+        self.acceptor.absent(ledger, created, is_known)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Runs of entries, for readers at or below the LAC or the closed end.
 
-use bytes::Buf;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, BytesMut};
 use types::EntryId;
 use types::storage::{Entry, ReadRun, RunItem};
 
@@ -8,13 +10,16 @@ use ledger::Missing;
 
 use crate::codec::{narrow, wide};
 use crate::job::{Lane, Work, Worker};
-use crate::store::lookup::{RangeDone, RangeJob};
+use crate::store::file::{DataFile, PIECE, PIECE_MAX};
+use crate::store::lookup::{AheadJob, RangeDone, RangeJob};
 
 use super::reads::{Purpose, key};
 use super::{Answer, Effect, Engine, Token, lane_index, reply};
 
 /// Most entries of one run: a reader of small entries asks again.
 const RUN_ENTRIES_MAX: usize = 64 << 10;
+/// Most pieces on their way that nobody asked for yet.
+const AHEAD_JOBS: usize = 8;
 
 /// A run being put together.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(super) struct RunRead {
     next: EntryId,
     /// Bytes it may still take.
     room: u64,
+    /// With less room it does not go on: a large run would cut a piece, which the next one would read again.
+    least: u64,
     /// Files that were asked for the next entry and did not give it.
     tried: Vec<u64>,
     /// Whether one of those has a bad block where it would be.
@@ -32,10 +39,16 @@ pub(super) struct RunRead {
 }
 
 impl RunRead {
-    fn is_complete(&self) -> bool {
+    /// Whether it can take nothing more.
+    fn is_full(&self) -> bool {
         self.next > self.ask.last
             || self.items.len() >= RUN_ENTRIES_MAX
             || (self.room == 0 && !self.items.is_empty())
+    }
+
+    /// Whether it is answered rather than to be gone on with.
+    fn is_complete(&self) -> bool {
+        self.is_full() || (self.room < self.least && !self.items.is_empty())
     }
 
     /// Takes the next entry; false when it does not fit any more.
@@ -52,12 +65,14 @@ impl RunRead {
         self.tried.clear();
         self.is_unreadable = false;
         self.items.push(if self.ask.payload_limit.is_some() {
-            let head = entry.payload.head().clone();
-            let mut both = head.chain(entry.payload.body().clone());
+            let (head, body) = (entry.payload.head(), entry.payload.body());
+            // Copied, so that a few bytes do not keep all that was read with them.
+            let mut prefix = BytesMut::with_capacity(narrow(cost));
+            prefix.put(head.as_ref().chain(body.as_ref()).take(narrow(cost)));
             RunItem::Prefix {
                 id: entry.id,
                 next_offset: entry.next_offset,
-                prefix: both.copy_to_bytes(narrow(cost)),
+                prefix: prefix.freeze(),
             }
         } else {
             RunItem::Entry(entry)
@@ -80,6 +95,7 @@ impl Engine {
             items: Vec::new(),
             next: ask.first,
             room: weight,
+            least: if weight < 2 * PIECE { 1 } else { PIECE_MAX },
             tried: Vec::new(),
             is_unreadable: false,
         };
@@ -89,12 +105,18 @@ impl Engine {
 
     pub(super) fn range_read(&mut self, done: RangeDone, effects: &mut Vec<Effect>) {
         self.lane_jobs[lane_index(Lane::CatchUp)] -= 1;
+        let ledger = self.run_of(done.read).ask.ledger;
+        if self.gone(ledger).is_some() {
+            // Since the read began: the run ends with `Unknown`.
+            self.go_on(done.read, effects);
+            return;
+        }
         let run = self.run_of(done.read);
         if done.entries.is_empty() {
             run.is_unreadable |= !done.bad.is_empty();
         }
         for entry in done.entries {
-            if run.is_complete() || !run.take(entry) {
+            if run.is_full() || !run.take(entry) {
                 break;
             }
         }
@@ -109,6 +131,10 @@ impl Engine {
             if run.is_complete() {
                 break;
             }
+            if self.gone(ledger).is_some() {
+                self.run_of(id).items.push(RunItem::Unknown);
+                break;
+            }
             if let Some(entry) = self.tables.in_memory(key(ledger, next)).cloned() {
                 if self.run_of(id).take(entry) {
                     continue;
@@ -116,25 +142,12 @@ impl Engine {
                 break;
             }
             let files = self.tables.files_of(key(ledger, next));
-            let cache = self.cache.clone();
             let run = self.run_of(id);
             let untried = files
                 .into_iter()
                 .find(|(file, _)| !run.tried.contains(&file.number()));
             if let Some((file, block)) = untried {
-                run.tried.push(file.number());
-                let job = RangeJob {
-                    read: id,
-                    file,
-                    block,
-                    ledger,
-                    first: next,
-                    last: run.ask.last,
-                    max_bytes: run.room,
-                    cache,
-                };
-                self.lane_jobs[lane_index(Lane::CatchUp)] += 1;
-                effects.push(super::run(Worker::Read(Lane::CatchUp), Work::Range(job)));
+                self.ask_file(id, file, block, effects);
                 return;
             }
             let (created, is_unreadable) = (run.ask.created, run.is_unreadable);
@@ -150,12 +163,62 @@ impl Engine {
         }
     }
 
+    /// Asks a file for the next entries.
+    fn ask_file(&mut self, id: u64, file: Arc<DataFile>, block: usize, effects: &mut Vec<Effect>) {
+        let cache = self.cache.clone();
+        let run = self.run_of(id);
+        run.tried.push(file.number());
+        let to = key(run.ask.ledger, run.ask.last);
+        let ahead = AheadJob {
+            file: Arc::clone(&file),
+            block: block + file.piece(block, to, run.room),
+            to,
+            cache: cache.clone(),
+        };
+        let job = RangeJob {
+            read: id,
+            file,
+            block,
+            ledger: run.ask.ledger,
+            first: run.next,
+            last: run.ask.last,
+            max_bytes: run.room,
+            is_verified_by_reader: run.ask.payload_limit.is_none(),
+            cache,
+        };
+        // Who asks for much reads on: what comes next is likely his.
+        let is_large = run.least > 1;
+        self.lane_jobs[lane_index(Lane::CatchUp)] += 1;
+        effects.push(super::run(Worker::Read(Lane::CatchUp), Work::Range(job)));
+        if is_large {
+            self.read_ahead(ahead, effects);
+        }
+    }
+
+    /// Has a piece read before it is asked for, if there is one.
+    fn read_ahead(&mut self, job: AheadJob, effects: &mut Vec<Effect>) {
+        let next = job.file.footer().blocks.get(job.block);
+        if self.ahead_jobs < AHEAD_JOBS
+            && self
+                .cache
+                .has_room_ahead(self.lane_bytes[lane_index(Lane::CatchUp)])
+            && next.is_some_and(|block| block.first <= job.to)
+        {
+            self.ahead_jobs += 1;
+            effects.push(super::run(Worker::Ahead, Work::Ahead(job)));
+        }
+    }
+
     fn run_of(&mut self, id: u64) -> &mut RunRead {
         match self.tasks.get_mut(&id).map(|task| &mut task.purpose) {
             Some(Purpose::Run(run)) => run,
-            Some(Purpose::Add { .. } | Purpose::Read { .. } | Purpose::Lac { .. }) | None => {
-                unreachable!("the end of a range comes once, to its run")
-            }
+            Some(
+                Purpose::Add { .. }
+                | Purpose::Read { .. }
+                | Purpose::Lac { .. }
+                | Purpose::Holdings(_),
+            )
+            | None => unreachable!("the end of a range comes once, to its run"),
         }
     }
 }

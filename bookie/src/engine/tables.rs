@@ -38,6 +38,8 @@ pub(super) struct Tables {
     pub(super) active: Memtable,
     pub(super) flushing: Option<Flushing>,
     pub(super) files: BTreeMap<u64, Arc<DataFile>>,
+    /// Live bytes of each file.
+    pub(super) live: BTreeMap<u64, u64>,
     pub(super) next_file: u64,
 }
 

@@ -1,14 +1,12 @@
-//! What goes on behind the answers: flushes, the MANIFEST, journal files, merges, free space.
+//! What goes on behind the answers: flushes, the MANIFEST, journal files, removals.
 //!
 //! Order is everything here. A data file is durable before a MANIFEST names it; journal files and replaced data files
 //! go only after a MANIFEST that does not need them is durable (I20). A disk that is full is waited for, with new
 //! files each time; every other failure of a write or a sync is fatal (I21).
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use types::MonoTime;
 
@@ -17,16 +15,13 @@ use crate::journal::format::FileHeader;
 use crate::journal::jobs::{PrepareJob, Prepared};
 use crate::manifest::Manifest;
 use crate::store::file::DataFile;
-use crate::store::lookup::BadBlock;
-use crate::store::merge::{MergeJob, Merged};
 
+use super::merge::Merging;
 use super::tables::{Flushing, Stage};
 use super::{Effect, Engine, Opened, Standing, run};
 
 /// Journal files in use at which the memtable is flushed, full or not.
 const JOURNAL_FILES: usize = 4;
-/// How long a full disk is waited for before the next try.
-const FULL_WAIT: Duration = Duration::from_secs(1);
 /// Used journal files kept besides the one being written and the next.
 const SPARES: usize = 1;
 
@@ -35,28 +30,34 @@ const SPARES: usize = 1;
 pub(super) struct Upkeep {
     /// The checkpoint mark of the last durable MANIFEST.
     pub(super) mark: u64,
-    /// Whether files changed since the last MANIFEST was begun.
-    is_dirty: bool,
+    /// Whether files or what is dropped changed since the last MANIFEST was begun.
+    pub(super) is_dirty: bool,
     /// The MANIFEST being written.
     manifest: Option<Writing>,
     is_preparing: bool,
-    is_merging: bool,
+    pub(super) merging: Option<Merging>,
+    /// Whether files, what is live in them or free space changed since it was seen which are to go or to be merged.
+    pub(super) looks_at_files: bool,
     is_removing: bool,
-    /// Data files replaced by a merge; they go after the next MANIFEST.
-    replaced: Vec<u64>,
+    /// Data files that hold nothing live or were replaced by a merge; they go after the next MANIFEST.
+    pub(super) replaced: Vec<u64>,
     /// Data files that no MANIFEST names.
-    obsolete: Vec<u64>,
+    pub(super) obsolete: Vec<u64>,
     /// Data files with a bad block: never merged, so that what cannot be read stays `Unknown`.
-    resting: Vec<u64>,
+    pub(super) resting: Vec<u64>,
     /// Used journal files, with their sizes.
-    spares: Vec<(PathBuf, u64)>,
+    pub(super) spares: Vec<(PathBuf, u64)>,
     pub(super) free_bytes: u64,
-    space_at: MonoTime,
-    is_asking_space: bool,
+    pub(super) space_at: MonoTime,
+    pub(super) is_asking_space: bool,
     /// Whether a write found the disk full, and when to try again.
     pub(super) is_full: bool,
-    retry_at: Option<MonoTime>,
+    pub(super) retry_at: Option<MonoTime>,
     pub(super) standing: Standing,
+    /// Files that went because nothing in them was live, since the start.
+    pub(super) files_dropped: u64,
+    /// Files that were rewritten because little in them was, since the start.
+    pub(super) files_rewritten: u64,
 }
 
 /// What a MANIFEST on its way changes once it is durable.
@@ -75,7 +76,8 @@ impl Upkeep {
             is_dirty: false,
             manifest: None,
             is_preparing: false,
-            is_merging: false,
+            merging: None,
+            looks_at_files: true,
             is_removing: false,
             replaced: Vec::new(),
             obsolete: Vec::new(),
@@ -92,6 +94,8 @@ impl Upkeep {
             } else {
                 Standing::ReadWrite
             },
+            files_dropped: 0,
+            files_rewritten: 0,
         }
     }
 
@@ -107,20 +111,12 @@ impl Engine {
         if self.upkeep.retry_at.is_some_and(|at| at <= now) {
             self.upkeep.retry_at = None;
         }
-        if self.upkeep.space_at <= now && !self.upkeep.is_asking_space {
-            self.upkeep.is_asking_space = true;
-            effects.push(run(
-                Worker::Store,
-                Work::Space {
-                    disk: Arc::clone(&self.disk),
-                    dirs: [self.config.journal_dir.clone(), self.make.dir.clone()],
-                },
-            ));
-        }
+        self.ask_space(now, effects);
         self.remove(effects);
         if self.upkeep.retry_at.is_some() {
             return;
         }
+        self.drop_dead();
         self.rotate();
         self.flush(effects);
         self.write_manifest(effects);
@@ -128,16 +124,18 @@ impl Engine {
         self.merge(effects);
     }
 
-    /// Sets a full memtable aside. Everything that is durable is in it or was flushed before, so the mark may pass it.
+    /// Sets a full memtable aside, without what is gone. Everything else that is durable is in it or was flushed before,
+    /// and the MANIFEST that moves the mark past it has the facts by which the rest is gone.
     fn rotate(&mut self) {
         let is_full = self.tables.active.bytes() >= self.config.memtable.get();
         let is_long = self.journal.files_in_use() >= JOURNAL_FILES;
         if self.tables.flushing.is_some() || !(is_full || is_long) {
             return;
         }
-        let table = std::mem::take(&mut self.tables.active);
+        let mut table = std::mem::take(&mut self.tables.active);
+        table.keep(|ledger| self.gone(ledger).is_none());
         let stage = if table.is_empty() {
-            // Only fences and idle frames: the MANIFEST alone carries the mark on.
+            // Only fences, idle frames and what is gone: the MANIFEST alone carries the mark on.
             self.upkeep.is_dirty = true;
             Stage::Written
         } else {
@@ -178,8 +176,7 @@ impl Engine {
         match end {
             Ok(file) => {
                 flushing.stage = Stage::Written;
-                self.tables.files.insert(file.number(), Arc::new(file));
-                self.upkeep.is_dirty = true;
+                self.hold(file);
                 self.not_full(effects);
             }
             Err(error) => {
@@ -285,6 +282,7 @@ impl Engine {
             self.config.journal_dir.clone(),
             header,
             source,
+            self.config.kept(),
         );
         effects.push(run(Worker::Store, Work::Prepare(job)));
     }
@@ -307,69 +305,6 @@ impl Engine {
                 self.store_failed(now, "journal file", &error, effects);
             }
         }
-    }
-
-    /// Merges the oldest files of the smallest size class that has enough of them.
-    fn merge(&mut self, effects: &mut Vec<Effect>) {
-        if self.upkeep.is_merging
-            || self.is_stopping
-            || self.tables.files.len() < self.config.merge_width
-        {
-            return;
-        }
-        let mut classes: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-        for (number, file) in &self.tables.files {
-            if !self.upkeep.resting.contains(number) {
-                let class = file.listed().length.max(1).ilog2() / 2;
-                classes.entry(class).or_default().push(*number);
-            }
-        }
-        let width = self.config.merge_width;
-        let Some(mut chosen) = classes.into_values().find(|class| class.len() >= width) else {
-            return;
-        };
-        chosen.truncate(width);
-        self.upkeep.is_merging = true;
-        let newest_first = chosen.iter().rev();
-        let files = newest_first.filter_map(|number| self.tables.files.get(number));
-        let files = files.map(Arc::clone).collect();
-        let job = MergeJob::new(self.make.clone(), self.tables.take_number(), files);
-        effects.push(run(Worker::Store, Work::Merge(Box::new(job))));
-    }
-
-    pub(super) fn merged(
-        &mut self,
-        now: MonoTime,
-        end: io::Result<Merged>,
-        effects: &mut Vec<Effect>,
-    ) {
-        match end {
-            Ok(Merged::More(job)) => {
-                effects.push(run(Worker::Store, Work::Merge(job)));
-                return;
-            }
-            Ok(Merged::Ready { file, replaces }) => {
-                // Reads go to the new file from now on; the old ones stay until a MANIFEST names the new one.
-                for number in &replaces {
-                    self.tables.files.remove(number);
-                }
-                self.tables.files.insert(file.number(), Arc::new(file));
-                self.upkeep.replaced.extend(replaces);
-                self.upkeep.is_dirty = true;
-                self.not_full(effects);
-            }
-            Ok(Merged::Given { bad, inputs }) => {
-                self.rest(bad, &inputs, effects);
-            }
-            Err(error) => self.store_failed(now, "merged data file", &error, effects),
-        }
-        self.upkeep.is_merging = false;
-    }
-
-    fn rest(&mut self, bad: BadBlock, inputs: &[u64], effects: &mut Vec<Effect>) {
-        debug_assert!(inputs.contains(&bad.file));
-        self.upkeep.resting.push(bad.file);
-        self.note_bad(&[bad], effects);
     }
 
     /// Removes what no MANIFEST names any more. A removal that fails is made up for at the next start.
@@ -409,62 +344,6 @@ impl Engine {
 
     pub(super) fn removed(&mut self, _is_done: bool) {
         self.upkeep.is_removing = false;
-    }
-
-    pub(super) fn space_known(
-        &mut self,
-        now: MonoTime,
-        free: Option<u64>,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.upkeep.is_asking_space = false;
-        self.upkeep.space_at = now.after(self.config.space_every);
-        if let Some(free) = free {
-            self.upkeep.free_bytes = free;
-            self.judge_space(effects);
-        }
-    }
-
-    /// A full disk is waited for; anything else ends the process.
-    fn store_failed(
-        &mut self,
-        now: MonoTime,
-        what: &str,
-        error: &io::Error,
-        effects: &mut Vec<Effect>,
-    ) {
-        if error.kind() != io::ErrorKind::StorageFull {
-            self.fatal(what, error, effects);
-            return;
-        }
-        self.upkeep.is_full = true;
-        self.upkeep.retry_at = Some(now.after(FULL_WAIT));
-        self.judge_space(effects);
-    }
-
-    fn not_full(&mut self, effects: &mut Vec<Effect>) {
-        if self.upkeep.is_full {
-            self.upkeep.is_full = false;
-            self.judge_space(effects);
-        }
-    }
-
-    /// Goes read-only below the limit, and back a quarter above it.
-    fn judge_space(&mut self, effects: &mut Vec<Effect>) {
-        let low = self.config.free_low.get();
-        let enough = match self.upkeep.standing {
-            Standing::ReadWrite => low,
-            Standing::ReadOnly => low + low / 4,
-        };
-        let standing = if self.upkeep.is_full || self.upkeep.free_bytes < enough {
-            Standing::ReadOnly
-        } else {
-            Standing::ReadWrite
-        };
-        if standing != self.upkeep.standing {
-            self.upkeep.standing = standing;
-            effects.push(Effect::Standing(standing));
-        }
     }
 }
 

@@ -124,6 +124,12 @@ impl JournalCore {
         self.full.len() + 1
     }
 
+    /// Bytes of those.
+    pub(crate) fn bytes_in_use(&self) -> u64 {
+        let full = self.full.iter().map(|file| file.size);
+        full.sum::<u64>() + self.current.header.size
+    }
+
     /// Takes the number of the next file. None that was ever seen is used again: a file made ahead by an earlier start
     /// may still lie there under its name, free to be used under another.
     pub(crate) const fn take_number(&mut self) -> u64 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use host::disk::{Disk, File, OpenMode};
 
 use crate::codec::wide;
-use crate::files::{numbered, remove_if_there, sync_names, zeros};
+use crate::files::{has_room, numbered, remove_if_there, sync_names, zeros};
 use crate::journal::core::OpenFile;
 use crate::journal::format::{BLOCK, FileHeader, FramePlace, Record, SUFFIX, encode_frame};
 
@@ -42,6 +42,8 @@ pub(crate) struct PrepareJob {
     pub(crate) header: FileHeader,
     /// A used file of the same size.
     pub(crate) source: Option<PathBuf>,
+    /// Free bytes that it leaves alone.
+    pub(crate) kept: u64,
     pub(crate) file: Option<Arc<dyn File>>,
     pub(crate) written: u64,
 }
@@ -61,12 +63,14 @@ impl PrepareJob {
         dir: PathBuf,
         header: FileHeader,
         source: Option<PathBuf>,
+        kept: u64,
     ) -> Self {
         Self {
             disk,
             dir,
             header,
             source,
+            kept,
             file: None,
             written: 0,
         }
@@ -106,7 +110,9 @@ impl PrepareJob {
             return Ok(None);
         };
         if self.written < self.header.size {
-            let count = STEP.min(self.header.size - self.written);
+            let left = self.header.size - self.written;
+            has_room(&*self.disk, &self.dir, left, self.kept)?;
+            let count = STEP.min(left);
             file.write_at(self.written, &zeros(count))?;
             file.sync_data()?;
             self.written += count;
@@ -120,13 +126,13 @@ impl PrepareJob {
         let path = self.dir.join(PREPARING);
         remove_if_there(&*self.disk, &path)?;
         let Some(source) = self.source.take() else {
-            return self.disk.open(&path, OpenMode::CreateNew);
+            return self.disk.open_direct(&path, OpenMode::CreateNew);
         };
         self.disk.rename(&source, &path)?;
         // The old name must be gone for good before the old header is: else a power loss shows the old name over the
         // new header, which would pass for damage.
         sync_names(&*self.disk, &self.dir)?;
-        let file = self.disk.open(&path, OpenMode::ReadWrite)?;
+        let file = self.disk.open_direct(&path, OpenMode::ReadWrite)?;
         if file.len()? == self.header.size {
             self.written = self.header.size;
         }

@@ -33,6 +33,7 @@ pub(super) struct Metrics {
     stored_bytes: Counter,
     reads: [[Counter; READS.len()]; LANES.len()],
     journal_sync: Histogram,
+    damaged_blocks: Counter,
     /// The engine's own, as last told.
     stats: Mutex<Stats>,
 }
@@ -109,6 +110,11 @@ impl Metrics {
         &self.journal_sync
     }
 
+    /// Times that a damaged block was found.
+    pub(super) const fn damaged_blocks(&self) -> &Counter {
+        &self.damaged_blocks
+    }
+
     /// Takes the engine's numbers as they stand.
     pub(super) fn tell(&self, stats: Stats) {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
@@ -137,6 +143,12 @@ impl Metrics {
             "ledgerline_bookie_journal_sync_seconds",
             "How long writing and syncing one frame of the journal took.",
             &self.journal_sync,
+        );
+        page.counter(
+            "ledgerline_bookie_damaged_blocks_total",
+            "Times that a read or the scrub found a block of a data file that is not as written.",
+            &[],
+            self.damaged_blocks.get(),
         );
     }
 
@@ -189,22 +201,49 @@ impl Metrics {
             "Bytes of entries in memory, not yet in data files.",
             stats.memory_bytes,
         );
-        gauge(
-            "ledgerline_bookie_data_files",
-            "Data files.",
-            stats.data_files,
-        );
-        gauge(
-            "ledgerline_bookie_data_bytes",
-            "Bytes of data files.",
-            stats.data_bytes,
-        );
-        gauge(
-            "ledgerline_bookie_free_bytes",
-            "Least free bytes of the journal's and the data's disk.",
-            stats.free_bytes,
-        );
+        write_data(page, &stats);
     }
+}
+
+/// What the data files hold, what of it is to go, and what is free.
+fn write_data(page: &mut Page, stats: &Stats) {
+    let mut counter = |name, help, value| page.counter(name, help, &[], value);
+    counter(
+        "ledgerline_bookie_data_files_dropped_total",
+        "Data files that went because nothing in them was live.",
+        stats.files_dropped,
+    );
+    counter(
+        "ledgerline_bookie_data_files_rewritten_total",
+        "Data files that were rewritten because little in them was live.",
+        stats.files_rewritten,
+    );
+    let mut gauge = |name, help, value| page.gauge(name, help, &[], value);
+    gauge(
+        "ledgerline_bookie_data_files",
+        "Data files.",
+        stats.data_files,
+    );
+    gauge(
+        "ledgerline_bookie_data_bytes",
+        "Bytes of data files.",
+        stats.data_bytes,
+    );
+    gauge(
+        "ledgerline_bookie_data_live_bytes",
+        "Bytes of data files that are live.",
+        stats.live_bytes,
+    );
+    gauge(
+        "ledgerline_bookie_data_reclaimable_bytes",
+        "Bytes of data files of what was trimmed, deleted or moved away.",
+        stats.reclaimable_bytes,
+    );
+    gauge(
+        "ledgerline_bookie_free_bytes",
+        "Least free bytes of the journal's and the data's disk.",
+        stats.free_bytes,
+    );
 }
 
 impl Source for Metrics {

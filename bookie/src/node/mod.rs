@@ -1,30 +1,44 @@
 //! A running bookie: the engine's task, its disk workers, its place in meta, and its gRPC service.
 //!
-//! The order of a start: lock and read the directories, raise the incarnation, listen (nothing is answered yet), open
+//! The order of a start: listen (nothing is answered yet), lock and read the directories, raise the incarnation, open
 //! a session, tell meta what was found, make meta's answer durable, and only then answer. So a bookie does not start
 //! while meta is away. The order of a stop: no new calls, the journal closed with an end frame, the session ended.
 
+pub mod asking;
+mod local;
 mod metrics;
+mod reclaim;
+pub mod repair;
+mod scrub;
 mod service;
 mod streams;
 mod task;
+mod usage;
 
+use std::future::ready;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bookie_client::LocalBookie;
 use host::Host;
 use host::net::{Address, Incoming};
 use meta_client::{MetaClient, MetaError, Session, SessionConfig};
 use proto::bookie_v1::bookie_server::BookieServer;
+use proto::hot;
 use proto::transport::{INTERNAL_MESSAGE_MAX, Routes, ServerOptions, serve};
 use tokio_util::sync::CancellationToken;
-use types::cluster::{BookieRecord, BookieState, NodeRole};
+use tonic::Response;
+use types::cluster::{BookieClaim, BookieRecord, BookieState, NodeRole};
 use types::command::Command;
-use types::{BookieId, NodeName};
+use types::{BookieId, NodeName, ZoneName};
 
 use crate::{Config, Engine, OpenError, Opening, Place, Standing};
 use metrics::{Metrics, Readiness};
+use repair::{Damage, RepairMetrics, RepairTask};
+pub use repair::{RepairConfig, RepairConfigError};
+pub use scrub::{ScrubConfig, ScrubConfigError};
+use scrub::{ScrubMetrics, ScrubTask};
 use service::Service;
 use task::{EngineHandle, Report};
 
@@ -50,10 +64,30 @@ pub struct NodeConfig {
     pub listen: Address,
     /// Where serving nodes reach it: `host:port`. None: where it listens.
     pub advertise: Option<String>,
+    /// Its failure domain: copies of a ledger are spread over as many as there are. None: it fails alone.
+    pub zone: Option<ZoneName>,
     /// How long it counts as alive after a keep-alive.
     pub lease: Duration,
     /// Its storage.
     pub engine: Config,
+    /// How it repairs its copies.
+    pub repair: RepairConfig,
+    /// How it looks for damage.
+    pub scrub: ScrubConfig,
+}
+
+impl NodeConfig {
+    /// Checks the bounds, before anything is opened.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`] names the setting.
+    pub fn validate(&self) -> Result<(), NodeError> {
+        self.engine.validate().map_err(OpenError::from)?;
+        self.repair.validate()?;
+        self.scrub.validate()?;
+        Ok(())
+    }
 }
 
 /// Why a bookie does not start.
@@ -72,6 +106,12 @@ pub enum NodeError {
         /// The system's word.
         source: io::Error,
     },
+    /// A number that cannot be; the error says what to change.
+    #[error(transparent)]
+    Repair(#[from] RepairConfigError),
+    /// A number that cannot be; the error says what to change.
+    #[error(transparent)]
+    Scrub(#[from] ScrubConfigError),
     /// Meta refused it, or did not answer.
     #[error("meta did not admit the bookie")]
     Meta(#[from] MetaError),
@@ -87,6 +127,7 @@ pub struct BookieNode {
     record: BookieRecord,
     local: Address,
     engine: EngineHandle,
+    service: Service,
     session: Session,
     closing: CancellationToken,
     readiness: Arc<Readiness>,
@@ -112,9 +153,10 @@ impl BookieNode {
         config: NodeConfig,
         meta: MetaClient,
     ) -> Result<Self, NodeError> {
+        config.validate()?;
         let host = host.fork("bookie");
         host.health.starting(PART);
-        let opening = survey(&host, &config, &meta).await?;
+        // First, so that an address in use is told before anything else happens.
         let incoming =
             host.net
                 .listen(&config.listen)
@@ -123,64 +165,101 @@ impl BookieNode {
                     address: config.listen.clone(),
                     source,
                 })?;
+        let opening = survey(&host, &config, &meta).await?;
         let local = incoming.local.clone();
         let address = config
             .advertise
             .clone()
             .unwrap_or_else(|| local.to_string());
-        let session = Session::open(
-            &host,
-            &meta,
-            SessionConfig {
-                role: NodeRole::Bookie,
-                name: config.name.clone(),
-                address: address.clone(),
-                endpoint: String::new(),
-                lease: config.lease,
-            },
-        )
-        .await?;
-        let claim = opening.claim(address);
+        let session = open_session(&host, &config, &meta, address.clone()).await?;
+        let claim = BookieClaim {
+            zone: config.zone.clone(),
+            ..opening.claim(address)
+        };
         let record = meta
             .register_bookie(claim, session.id(), config.lease * TAKEOVER_LEASES)
             .await?;
         let engine = finish(&host, opening, &record, &local).await?;
         tell_start(&meta, &session, record.id, engine.mark()).await?;
         let metrics = Arc::new(Metrics::default());
-        let (engine, reports) = EngineHandle::start(&host, engine, Arc::clone(&metrics));
+        let damage = Damage::default();
+        let (engine, reports) =
+            EngineHandle::start(&host, engine, Arc::clone(&metrics), damage.clone());
         let readiness = Readiness::new(host.clock.clone(), session.clone(), reports.clone());
         let readiness = Arc::new(readiness);
         host.metrics.add(&metrics);
         host.metrics.add(&readiness);
-        host.tasks.spawn(
-            "report",
-            report_changes(
-                host.clone(),
-                meta.clone(),
-                session.clone(),
-                record.id,
-                reports,
-            ),
+        let told = report_changes(
+            host.clone(),
+            meta.clone(),
+            session.clone(),
+            record.id,
+            reports,
         );
+        host.tasks.spawn("report", told);
+        let every = config.engine.reclaim_every;
+        let asked = reclaim::reclaim(host.clone(), meta.clone(), record.id, engine.clone(), every);
+        host.tasks.spawn("reclaim", asked);
         let service = Service::new(&host, &config, meta.cluster(), &record, engine.clone());
-        let closing = CancellationToken::new();
-        listen(&host, incoming, service, closing.clone());
+        // A failure stops all tasks: one that did not hear of it would keep the process from ending.
+        let closing = host.tasks.token().child_token();
+        listen(&host, incoming, service.clone(), closing.clone());
         host.health.started(PART, &readiness);
-        Ok(Self {
+        let node = Self {
             host,
             record,
             local,
             engine,
+            service,
             session,
             closing,
             readiness,
             _metrics: metrics,
-        })
+        };
+        node.start_repair(config.repair, meta, damage);
+        node.start_scrub(config.scrub);
+        Ok(node)
+    }
+
+    fn start_repair(&self, config: RepairConfig, meta: MetaClient, damage: Damage) {
+        let metrics = Arc::new(RepairMetrics::default());
+        self.host.metrics.add(&metrics);
+        let repair = RepairTask {
+            host: self.host.clone(),
+            config,
+            meta,
+            session: self.session.clone(),
+            own: self.record.clone(),
+            engine: self.engine.clone(),
+            damage,
+            metrics,
+            closing: self.closing.clone(),
+        };
+        self.host.tasks.spawn("repair", repair.run());
+    }
+
+    fn start_scrub(&self, config: ScrubConfig) {
+        let metrics = Arc::new(ScrubMetrics::default());
+        self.host.metrics.add(&metrics);
+        let scrub = ScrubTask {
+            host: self.host.clone(),
+            config,
+            engine: self.engine.clone(),
+            metrics,
+            closing: self.closing.clone(),
+        };
+        self.host.tasks.spawn("scrub", scrub.run());
     }
 
     /// Its number.
     pub const fn id(&self) -> BookieId {
         self.record.id
+    }
+
+    /// The bookie for a serving node of the same process, which need not connect to it.
+    pub fn in_process(&self) -> Arc<dyn LocalBookie> {
+        let (service, closing) = (self.service.clone(), self.closing.clone());
+        Arc::new(local::Local::new(service, closing))
     }
 
     /// Where it listens.
@@ -200,12 +279,44 @@ impl BookieNode {
     }
 }
 
+/// Begins the bookie's life in meta's eyes.
+async fn open_session(
+    host: &Host,
+    config: &NodeConfig,
+    meta: &MetaClient,
+    address: String,
+) -> Result<Session, MetaError> {
+    let session = SessionConfig {
+        role: NodeRole::Bookie,
+        name: config.name.clone(),
+        address,
+        endpoint: String::new(),
+        lease: config.lease,
+    };
+    Session::open(host, meta, session).await
+}
+
 /// Answers whoever connects, until it is told to close.
 fn listen(host: &Host, incoming: Incoming, service: Service, closing: CancellationToken) {
-    let server = BookieServer::new(service)
+    let server = BookieServer::new(service.clone())
         .max_decoding_message_size(INTERNAL_MESSAGE_MAX)
         .max_encoding_message_size(INTERNAL_MESSAGE_MAX);
-    let routes = Routes::new().add(server);
+    let routes = Routes::new()
+        .dated(&host.clock)
+        .add(server)
+        .hot(hot::ADD_ENTRIES, {
+            let service = service.clone();
+            move |request| ready(Ok(Response::new(service.open_adds(request.into_inner()))))
+        })
+        .hot(hot::READ_RUN, move |request| {
+            let service = service.clone();
+            async move {
+                service
+                    .run_asked(request.into_inner())
+                    .await
+                    .map(Response::new)
+            }
+        });
     host.tasks.spawn("serve", async move {
         let closed = closing.cancelled_owned();
         serve(incoming, routes, &ServerOptions::internal(), closed).await
@@ -243,6 +354,7 @@ async fn finish(
     tracing::info!(
         bookie = %report.id, born = %report.born, incarnation = %report.incarnation,
         frames = report.frames, records = report.records, cut_tail = report.cut_tail,
+        direct_io = report.direct,
         address = %local, "bookie open"
     );
     Ok(engine)

@@ -1,12 +1,14 @@
 //! The bookie's gRPC service: checks who is meant and whether an entry came whole, then asks the engine.
 
-use std::pin::Pin;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use bookie_client::{AddAnswers, RunParts};
 use futures::{Stream, StreamExt};
 use host::Host;
-use proto::bookie::{self as wire, AddFrame, Description, HelloReply, RunBuilder};
+use proto::bookie::{self as wire, AddFrame, Description, HelloReply, RunBuilder, SpaceUse};
 use proto::bookie_v1 as pb;
+use proto::hot::Messages;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use types::cluster::BookieRecord;
@@ -19,6 +21,19 @@ use crate::Ask;
 
 /// Frames on their way to an owner: one is being sent while the next gathers.
 const FRAMES_AHEAD: usize = 2;
+/// Most logs named to who asks what takes space.
+const LOGS_MAX: usize = 10_000;
+
+/// What a stream of adds brings.
+pub(super) trait Frames:
+    Stream<Item = Result<pb::AddEntriesRequest, Status>> + Send + Unpin + 'static
+{
+}
+
+impl<T> Frames for T where
+    T: Stream<Item = Result<pb::AddEntriesRequest, Status>> + Send + Unpin + 'static
+{
+}
 
 /// The service of one bookie. Clones are the same.
 #[derive(Debug, Clone)]
@@ -30,9 +45,9 @@ pub(super) struct Service {
     born: Revision,
     incarnation: Incarnation,
     engine: EngineHandle,
+    /// Of the journal and of the data.
+    dirs: [PathBuf; 2],
 }
-
-type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Service {
     pub(super) fn new(
@@ -50,7 +65,12 @@ impl Service {
             born: record.born,
             incarnation: record.incarnation,
             engine,
+            dirs: [&config.engine.journal_dir, &config.engine.data_dir].map(Clone::clone),
         }
+    }
+
+    pub(super) const fn id(&self) -> BookieId {
+        self.id
     }
 
     fn check(&self, target: Option<&pb::Target>) -> Result<(), Status> {
@@ -66,10 +86,50 @@ impl Service {
         }
     }
 
+    /// Answers a stream of adds, by a task of its own.
+    pub(super) fn open_adds(&self, incoming: impl Frames) -> AddAnswers {
+        let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
+        let service = self.clone();
+        self.host.tasks.spawn("adds", async move {
+            if let Err(status) = service.adds(incoming, &frames).await {
+                // The owner may be gone already.
+                let _ = frames.send(Err(status)).await;
+            }
+        });
+        tokio_stream::wrappers::ReceiverStream::new(outgoing).boxed()
+    }
+
+    /// Reads the run that the one message of a call asks for.
+    pub(super) async fn run_asked(
+        &self,
+        mut incoming: Messages<pb::ReadRunRequest>,
+    ) -> Result<RunParts, Status> {
+        let Some(request) = incoming.next().await else {
+            return Err(Status::internal("Missing request message."));
+        };
+        // Its end is heard before the answer, so that the transport need not reset the stream.
+        while incoming.next().await.is_some() {}
+        self.run(request?).await
+    }
+
+    /// Reads a run of entries.
+    pub(super) async fn run(&self, request: pb::ReadRunRequest) -> Result<RunParts, Status> {
+        self.check(request.target.as_ref())?;
+        let run = wire::read_run_from_wire(request).map_err(|problem| refuse(&problem))?;
+        let items = self.engine.read_run(run).await.map_err(gone)?;
+        let mut builder = RunBuilder::default();
+        let mut messages: Vec<_> = items
+            .into_iter()
+            .filter_map(|item| builder.push(item))
+            .collect();
+        messages.extend(builder.finish());
+        Ok(futures::stream::iter(messages.into_iter().map(Ok)).boxed())
+    }
+
     /// One stream of adds: frames in and answers out, side by side, so that neither waits for the other.
     async fn adds(
         &self,
-        mut incoming: Streaming<pb::AddEntriesRequest>,
+        mut incoming: impl Frames,
         frames: &mpsc::Sender<Result<pb::AddEntriesResponse, Status>>,
     ) -> Result<(), Status> {
         let Some(first) = incoming.next().await else {
@@ -99,11 +159,7 @@ impl Service {
         }
     }
 
-    async fn hear(
-        &self,
-        outbox: &Arc<Outbox>,
-        mut incoming: Streaming<pb::AddEntriesRequest>,
-    ) -> Result<(), Status> {
+    async fn hear(&self, outbox: &Arc<Outbox>, mut incoming: impl Frames) -> Result<(), Status> {
         while let Some(frame) = incoming.next().await {
             let frame = wire::add_frame(frame?).map_err(|problem| refuse(&problem))?;
             let AddFrame::Batch { adds, lacs } = frame else {
@@ -147,25 +203,14 @@ fn gone(EngineGone: EngineGone) -> Status {
 
 #[tonic::async_trait]
 impl pb::bookie_server::Bookie for Service {
-    type AddEntriesStream = Out<pb::AddEntriesResponse>;
-    type ReadRunStream = Out<pb::ReadRunResponse>;
+    type AddEntriesStream = AddAnswers;
+    type ReadRunStream = RunParts;
 
     async fn add_entries(
         &self,
         request: Request<Streaming<pb::AddEntriesRequest>>,
     ) -> Result<Response<Self::AddEntriesStream>, Status> {
-        let incoming = request.into_inner();
-        let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
-        let service = self.clone();
-        self.host.tasks.spawn("adds", async move {
-            if let Err(status) = service.adds(incoming, &frames).await {
-                // The owner may be gone already.
-                let _ = frames.send(Err(status)).await;
-            }
-        });
-        Ok(Response::new(Box::pin(
-            tokio_stream::wrappers::ReceiverStream::new(outgoing),
-        )))
+        Ok(Response::new(self.open_adds(request.into_inner())))
     }
 
     async fn read(
@@ -194,18 +239,7 @@ impl pb::bookie_server::Bookie for Service {
         &self,
         request: Request<pb::ReadRunRequest>,
     ) -> Result<Response<Self::ReadRunStream>, Status> {
-        let request = request.into_inner();
-        self.check(request.target.as_ref())?;
-        let run = wire::read_run_from_wire(request).map_err(|problem| refuse(&problem))?;
-        let items = self.engine.read_run(run).await.map_err(gone)?;
-        let mut builder = RunBuilder::default();
-        let mut messages: Vec<_> = items
-            .into_iter()
-            .filter_map(|item| builder.push(item))
-            .collect();
-        messages.extend(builder.finish());
-        let messages = futures::stream::iter(messages.into_iter().map(Ok));
-        Ok(Response::new(Box::pin(messages)))
+        self.run(request.into_inner()).await.map(Response::new)
     }
 
     async fn describe(
@@ -221,6 +255,32 @@ impl pb::bookie_server::Bookie for Service {
             name: self.name.to_string(),
             writable: self.engine.is_writable(),
             release: env!("CARGO_PKG_VERSION").to_owned(),
+        })))
+    }
+
+    async fn describe_space(
+        &self,
+        request: Request<pb::DescribeSpaceRequest>,
+    ) -> Result<Response<pb::DescribeSpaceResponse>, Status> {
+        let logs = usize::try_from(request.into_inner().logs).unwrap_or(LOGS_MAX);
+        let looked = super::usage::look(&self.host, &self.dirs, &self.engine, logs.min(LOGS_MAX));
+        let (usage, listing) = looked.await.map_err(|problem| refuse(&problem))?;
+        Ok(Response::new(wire::space_response(SpaceUse {
+            name: self.name.to_string(),
+            bookie: self.id,
+            cluster: self.cluster,
+            writable: self.engine.is_writable(),
+            passing: listing.passing(&usage),
+            journal: usage.journal,
+            ahead: listing.ahead(&usage),
+            other: listing.other,
+            free: listing.free,
+            free_low: usage.free_low,
+            live: usage.live,
+            trimmed: usage.trimmed,
+            deleted: usage.deleted,
+            moved: usage.given_up,
+            logs: usage.logs,
         })))
     }
 }

@@ -1,20 +1,25 @@
 //! The task that owns the engine: requests in, one batch for each wake-up; jobs out to the disk workers; answers back
 //! to whoever waits, one hand-over for each stream and flush.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use host::{DiskWorker, Host};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use types::MonoTime;
 use types::storage::{LacResult, Read, ReadLac, ReadResult, ReadRun, RunItem};
+use types::{LedgerId, MonoTime};
 
 use super::metrics::Metrics;
+use super::repair::Damage;
 use super::streams::Outbox;
 use crate::codec::wide;
-use crate::{Answer, Ask, Effect, Engine, Event, Job, JobDone, Request, Standing, Token, Worker};
+use crate::engine::Alarm;
+use crate::{
+    Answer, Ask, Effect, Engine, Event, Holdings, HoldingsResult, Job, JobDone, Reclaim, Request,
+    Scrub, ScrubResult, Standing, Token, Usage, Worker,
+};
 
 /// Calls that wait for the engine. Beyond it their tasks wait, and with them the streams they read from.
 const INBOX: usize = 1024;
@@ -49,6 +54,11 @@ enum Call {
     Read(Read, oneshot::Sender<ReadResult>),
     ReadLac(ReadLac, oneshot::Sender<LacResult>),
     ReadRun(ReadRun, oneshot::Sender<Vec<RunItem>>),
+    BeginReclaim(oneshot::Sender<BTreeSet<LedgerId>>),
+    Reclaim(Reclaim),
+    Usage(usize, oneshot::Sender<Usage>),
+    Holdings(Holdings, oneshot::Sender<HoldingsResult>),
+    Scrub(Scrub, oneshot::Sender<ScrubResult>),
 }
 
 /// The engine's task has ended: the bookie is stopping, or failed.
@@ -69,7 +79,11 @@ impl EngineHandle {
         host: &Host,
         engine: Engine,
         metrics: Arc<Metrics>,
+        damage: Damage,
     ) -> (Self, watch::Receiver<Report>) {
+        if engine.standing() == Standing::ReadOnly {
+            say_standing(&engine);
+        }
         let (inbox, calls) = mpsc::channel(INBOX);
         let first = Report {
             mark: engine.mark(),
@@ -78,7 +92,7 @@ impl EngineHandle {
         let (reports, told) = watch::channel(first);
         let stop = CancellationToken::new();
         let stopped = CancellationToken::new();
-        let workers = Worker::ALL.map(|worker| (worker, host.disk_worker(name(worker))));
+        let workers = Worker::ALL.map(|worker| (worker, host.disk_worker(worker.name())));
         let task = EngineTask {
             host: host.clone(),
             engine,
@@ -88,6 +102,7 @@ impl EngineHandle {
             next: 0,
             reports,
             metrics,
+            damage,
             tell_at: MonoTime::ZERO,
         };
         let run = task.run(calls, stop.clone(), stopped.clone());
@@ -148,21 +163,53 @@ impl EngineHandle {
         answer.await.map_err(|_| EngineGone)
     }
 
+    /// The ledgers that meta is to be asked about, before it is asked.
+    pub(super) async fn begin_reclaim(&self) -> Result<BTreeSet<LedgerId>, EngineGone> {
+        let (reply, answer) = oneshot::channel();
+        let call = Call::BeginReclaim(reply);
+        self.inbox.send(call).await.map_err(|_| EngineGone)?;
+        answer.await.map_err(|_| EngineGone)
+    }
+
+    /// Hands in meta's word about what may go.
+    pub(super) async fn reclaim(&self, word: Reclaim) -> Result<(), EngineGone> {
+        let call = Call::Reclaim(word);
+        self.inbox.send(call).await.map_err(|_| EngineGone)
+    }
+
+    /// What takes space, with so many logs at most.
+    pub(super) async fn usage(&self, logs: usize) -> Result<Usage, EngineGone> {
+        let (reply, answer) = oneshot::channel();
+        let call = Call::Usage(logs, reply);
+        self.inbox.send(call).await.map_err(|_| EngineGone)?;
+        answer.await.map_err(|_| EngineGone)
+    }
+
+    pub(super) async fn holdings(&self, ask: Holdings) -> Result<HoldingsResult, EngineGone> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox
+            .send(Call::Holdings(ask, reply))
+            .await
+            .map_err(|_| EngineGone)?;
+        answer.await.map_err(|_| EngineGone)
+    }
+
+    pub(super) async fn scrub(&self, ask: Scrub) -> Result<ScrubResult, EngineGone> {
+        let (reply, answer) = oneshot::channel();
+        let call = Call::Scrub(ask, reply);
+        self.inbox.send(call).await.map_err(|_| EngineGone)?;
+        answer.await.map_err(|_| EngineGone)
+    }
+
+    /// Waits until the task has ended.
+    pub(super) async fn stopped(&self) {
+        self.stopped.cancelled().await;
+    }
+
     /// Closes the journal and ends the task.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
         self.stopped.cancelled().await;
-    }
-}
-
-const fn name(worker: Worker) -> &'static str {
-    use crate::Lane;
-    match worker {
-        Worker::Journal => "journal",
-        Worker::Store => "store",
-        Worker::Read(Lane::Tail) => "read-tail",
-        Worker::Read(Lane::CatchUp) => "read-run",
-        Worker::Read(Lane::Recovery) => "read-fence",
     }
 }
 
@@ -201,6 +248,25 @@ enum Waiting {
     },
     ReadLac(oneshot::Sender<LacResult>),
     ReadRun(oneshot::Sender<Vec<RunItem>>),
+    Holdings(oneshot::Sender<HoldingsResult>),
+    Scrub(oneshot::Sender<ScrubResult>),
+}
+
+/// Tells the operator whether the disks have room.
+fn say_standing(engine: &Engine) {
+    let (free, needed) = engine.free_and_low();
+    let standing = engine.standing();
+    match standing {
+        Standing::ReadWrite => {
+            tracing::info!(?standing, %free, "the disks have room: messages are stored");
+        }
+        Standing::ReadOnly => tracing::warn!(
+            ?standing,
+            %free,
+            %needed,
+            "the disks are low on space: nothing new is stored until there is more; free some, or lower --free-low"
+        ),
+    }
 }
 
 struct EngineTask {
@@ -212,6 +278,7 @@ struct EngineTask {
     next: u64,
     reports: watch::Sender<Report>,
     metrics: Arc<Metrics>,
+    damage: Damage,
     /// When to tell the engine's numbers again.
     tell_at: MonoTime,
 }
@@ -255,7 +322,7 @@ impl EngineTask {
                     if count == 0 {
                         return Ok(()); // Nobody is left to ask.
                     }
-                    let requests = self.requests(&mut batch);
+                    let requests = self.requests(&mut batch, &mut effects);
                     self.engine.handle(
                         self.host.clock.now(),
                         Event::Requests(requests),
@@ -283,8 +350,8 @@ impl EngineTask {
         }
     }
 
-    /// Numbers the calls and notes who waits.
-    fn requests(&mut self, batch: &mut Vec<Call>) -> Vec<Request> {
+    /// Numbers the calls and notes who waits. What the bookie's own shell asks is done at once.
+    fn requests(&mut self, batch: &mut Vec<Call>, effects: &mut Vec<Effect>) -> Vec<Request> {
         let mut requests = Vec::with_capacity(batch.len());
         for call in batch.drain(..) {
             match call {
@@ -312,6 +379,19 @@ impl EngineTask {
                 Call::ReadRun(run, reply) => {
                     requests.push(self.request(Ask::ReadRun(run), Some(Waiting::ReadRun(reply))));
                 }
+                Call::BeginReclaim(reply) => drop(reply.send(self.engine.begin_reclaim())),
+                Call::Reclaim(word) => {
+                    let now = self.host.clock.now();
+                    self.engine.handle(now, Event::Reclaim(word), effects);
+                }
+                Call::Usage(logs, reply) => drop(reply.send(self.engine.usage(logs))),
+                Call::Scrub(ask, reply) => {
+                    requests.push(self.request(Ask::Scrub(ask), Some(Waiting::Scrub(reply))));
+                }
+                Call::Holdings(ask, reply) => {
+                    let waiting = Some(Waiting::Holdings(reply));
+                    requests.push(self.request(Ask::Holdings(ask), waiting));
+                }
             }
         }
         requests
@@ -335,11 +415,17 @@ impl EngineTask {
                 Effect::Run { worker, job } => self.start(worker, job).await,
                 Effect::MarkMoved(mark) => self.reports.send_modify(|report| report.mark = mark),
                 Effect::Standing(standing) => {
-                    tracing::info!(?standing, "bookie stands otherwise");
                     self.reports
                         .send_modify(|report| report.standing = standing);
+                    say_standing(&self.engine);
                 }
-                Effect::Alarm(alarm) => tracing::error!(?alarm, "storage is not as it must be"),
+                Effect::Alarm(alarm) => {
+                    tracing::error!(?alarm, "storage is not as it must be");
+                    if let Alarm::DamagedBlock { ledgers, .. } = alarm {
+                        self.metrics.damaged_blocks().inc();
+                        self.damage.found(&ledgers);
+                    }
+                }
                 Effect::Fatal(reason) => return Err(StorageFailed { reason }),
                 Effect::Stopped => goes = Goes::Stopped,
             }
@@ -372,6 +458,10 @@ impl EngineTask {
                 self.metrics.read_run(&items);
                 drop(reply.send(items));
             }
+            (Some(Waiting::Holdings(reply)), Answer::Holdings(result)) => {
+                drop(reply.send(result));
+            }
+            (Some(Waiting::Scrub(reply)), Answer::Scrub(result)) => drop(reply.send(result)),
             (None, _) => {}
             (Some(_), answer) => {
                 tracing::error!(?answer, "the engine gave an answer of another kind");

@@ -53,6 +53,7 @@ pub(super) fn finish(
         cluster: opening.place.cluster,
         set: opening.directories.set,
         block: opening.config.block,
+        kept: opening.config.kept(),
     };
     let acceptor = Acceptor::restore(
         record.born,
@@ -80,6 +81,7 @@ pub(super) fn finish(
         frames: opening.journal.frames,
         records: opening.journal.records,
         cut_tail: opening.journal.torn,
+        direct: ready.current.file.is_direct(),
         damage: opening.damage.clone(),
     };
     let engine = engine(opening, make, acceptor, ready, now)?;
@@ -129,6 +131,11 @@ fn save_table(opening: &mut Opening, make: &Make) -> Result<(), OpenError> {
     }
     let number = opening.next_file;
     opening.next_file += 1;
+    // To the last byte: without it there is no start.
+    let make = &Make {
+        kept: 0,
+        ..make.clone()
+    };
     let file = write_table(make, number, &opening.table)
         .map_err(OpenError::disk("write a data file", &make.path(number)))?;
     opening.files.insert(number, Arc::new(file));
@@ -194,7 +201,7 @@ fn reopen(opening: &Opening, surveyed: &Surveyed) -> Result<OpenFile, OpenError>
     let path = &surveyed.path;
     let file = opening
         .disk
-        .open(path, OpenMode::ReadWrite)
+        .open_direct(path, OpenMode::ReadWrite)
         .map_err(OpenError::disk("open", path))?;
     Ok(OpenFile {
         file,
@@ -227,6 +234,7 @@ fn make_file(
         config.journal_dir.clone(),
         header,
         source,
+        0, // Without it there is no start, and nothing else is under way.
     )
     .run_whole()
     .map_err(OpenError::disk(

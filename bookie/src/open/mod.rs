@@ -76,6 +76,8 @@ pub struct OpenReport {
     pub records: u64,
     /// Whether a torn last frame was cut.
     pub cut_tail: bool,
+    /// Whether the journal is written past the system's cache.
+    pub direct: bool,
     /// What was found damaged or missing, in words. Not empty means born again.
     pub damage: Vec<String>,
 }
@@ -257,11 +259,12 @@ impl Opening {
         })
     }
 
-    /// What was found, to tell meta.
+    /// What was found, to tell meta. In which zone the bookie is no disk says.
     pub fn claim(&self, address: String) -> BookieClaim {
         BookieClaim {
             name: self.place.name.clone(),
             address,
+            zone: None,
             id: self.id,
             born: self.born,
             incarnation: self.directories.incarnation,
@@ -305,7 +308,7 @@ impl std::fmt::Debug for Opening {
 fn make_durable(disk: &dyn Disk, path: &Path, last: &LastFrame) -> Result<(), OpenError> {
     let mut frame = AlignedBuf::with_capacity(last.bytes.len());
     frame.extend_from_slice(&last.bytes);
-    disk.open(path, OpenMode::ReadWrite)
+    disk.open_direct(path, OpenMode::ReadWrite)
         .and_then(|file| {
             file.write_at(last.header.offset, &frame)?;
             file.sync_data()
@@ -442,6 +445,10 @@ impl Replay {
                 entry,
             } => {
                 self.acceptor.replay_add(ledger, kind, lac);
+                // Dropped by the word of the MANIFEST: its bytes are only waiting to go.
+                if self.acceptor.is_dropped(ledger) {
+                    return;
+                }
                 self.table.insert(Stored {
                     ledger,
                     created,

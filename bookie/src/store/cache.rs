@@ -1,20 +1,37 @@
-//! Blocks kept in memory for reads, weighed in bytes.
+//! Reading blocks of data files, by way of those kept in memory.
+//!
+//! What is kept is what was read at once: one block, or a piece of the file. Whoever reads the same backlog soon after reads
+//! the same pieces.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::BuildHasherDefault;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use host::metrics::Counter;
 use types::ByteSize;
 
-type Fixed = BuildHasherDefault<DefaultHasher>;
+use crate::codec::{narrow, small};
+use crate::store::buffers::Buffers;
+use crate::store::file::{DataFile, PIECE_MAX};
 
-/// A cache of blocks, shared by the read workers. Of size zero it keeps nothing, and reads are deterministic.
+/// Most buffers that wait to be read into again.
+const BUFFERS_KEPT: usize = 16;
+
+type Fixed = BuildHasherDefault<DefaultHasher>;
+type Cache = moka::sync::Cache<Place, Bytes, Fixed>;
+/// A file's number, the first block, how many. File numbers are never used again, so what is kept is never stale.
+type Place = (u64, usize, usize);
+
+/// Blocks kept in memory, weighed in bytes, shared by all who read. Of size zero it keeps nothing, and reads are
+/// deterministic.
 #[derive(Clone)]
 pub(crate) struct BlockCache {
-    blocks: Option<moka::sync::Cache<(u64, usize), Bytes, Fixed>>,
+    blocks: Option<Cache>,
+    size: u64,
+    buffers: Buffers,
     looks: Arc<Looks>,
 }
 
@@ -27,34 +44,79 @@ struct Looks {
 
 impl BlockCache {
     pub(crate) fn new(size: ByteSize) -> Self {
-        let looks = Arc::default();
-        if size.get() == 0 {
-            return Self {
-                blocks: None,
-                looks,
-            };
-        }
-        let weigh =
-            |_: &(u64, usize), block: &Bytes| u32::try_from(block.len()).unwrap_or(u32::MAX);
-        let cache = moka::sync::Cache::builder()
-            .max_capacity(size.get())
-            .weigher(weigh)
-            .build_with_hasher(Fixed::default());
+        let buffers = Buffers::new(narrow(PIECE_MAX), BUFFERS_KEPT);
+        let weight = buffers.clone();
+        let blocks = (size.get() > 0).then(|| {
+            moka::sync::Cache::builder()
+                .max_capacity(size.get())
+                .weigher(move |_: &Place, bytes: &Bytes| small(weight.weight(bytes.len())))
+                // Who reads a backlog a second time follows closely, or never comes.
+                .eviction_policy(moka::policy::EvictionPolicy::lru())
+                .build_with_hasher(Fixed::default())
+        });
         Self {
-            blocks: Some(cache),
-            looks,
+            blocks,
+            size: size.get(),
+            buffers,
+            looks: Arc::default(),
         }
     }
 
-    /// A block of a file. File numbers are never used again, so an entry is never stale.
-    pub(crate) fn get(&self, file: u64, block: usize) -> Option<Bytes> {
-        let blocks = self.blocks.as_ref();
-        let found = blocks.and_then(|blocks| blocks.get(&(file, block)));
-        match found {
-            Some(_) => self.looks.hits.inc(),
-            None => self.looks.misses.inc(),
+    /// So many blocks of a file from `block` on, a piece of it ([`DataFile::piece`]) or one. They are not verified yet: what
+    /// is not as it was written is to be [forgotten](Self::forget). None when they cannot be read.
+    ///
+    /// Who wants a piece that another is just reading waits for it, and hears of its failure. For a single block nobody
+    /// waits: lanes do not hold each other up.
+    pub(crate) fn read(&self, file: &DataFile, block: usize, count: usize) -> Option<Bytes> {
+        let read = || file.read_blocks(block, count, &self.buffers);
+        let Some(cache) = &self.blocks else {
+            self.looks.misses.inc();
+            return read().ok();
+        };
+        let place = (file.number(), block, count);
+        let (bytes, is_kept) = if count > 1 {
+            let entry = cache.entry(place).or_try_insert_with(read).ok();
+            let is_kept = entry.as_ref().is_some_and(|entry| !entry.is_fresh());
+            (entry.map(moka::Entry::into_value), is_kept)
+        } else if let Some(bytes) = cache.get(&place) {
+            (Some(bytes), true)
+        } else {
+            let bytes = read().ok();
+            if let Some(bytes) = &bytes {
+                cache.insert(place, bytes.clone());
+            }
+            (bytes, false)
+        };
+        if is_kept {
+            self.looks.hits.inc();
+        } else {
+            self.looks.misses.inc();
+            // Now, since what goes is memory to read into.
+            cache.run_pending_tasks();
         }
-        found
+        bytes
+    }
+
+    /// Whether it pays to read pieces before they are asked for: they stay until they are, though runs of so many bytes are
+    /// under way.
+    pub(crate) const fn has_room_ahead(&self, under_way: u64) -> bool {
+        self.size >= 16 * PIECE_MAX && under_way <= self.size / 2
+    }
+
+    /// Lets go of what [`BlockCache::read`] gave.
+    pub(crate) fn forget(&self, file: &DataFile, block: usize, count: usize) {
+        if let Some(cache) = &self.blocks {
+            cache.invalidate(&(file.number(), block, count));
+        }
+    }
+
+    /// A block of a file, as the disk has it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the disk.
+    pub(crate) fn read_anew(&self, file: &DataFile, block: usize) -> io::Result<Bytes> {
+        file.read_blocks(block, 1, &self.buffers)
     }
 
     /// How many blocks were found.
@@ -65,12 +127,6 @@ impl BlockCache {
     /// How many were not.
     pub(crate) fn misses(&self) -> u64 {
         self.looks.misses.get()
-    }
-
-    pub(crate) fn insert(&self, file: u64, block: usize, bytes: &Bytes) {
-        if let Some(cache) = &self.blocks {
-            cache.insert((file, block), bytes.clone());
-        }
     }
 }
 

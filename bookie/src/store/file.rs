@@ -5,15 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use host::disk::{Disk, File, OpenMode};
+use host::disk::{BLOCK as DISK_BLOCK, Disk, File, OpenMode};
 use types::{LedgerId, crc32c};
 
 use crate::codec::{Broken, narrow, wide};
-use crate::files::read_exact;
+use crate::files::{read_exact, read_least};
 use crate::manifest::FileEntry;
+use crate::store::buffers::Buffers;
 use crate::store::format::{
     FILE_HEADER, FileHeader, Footer, Key, Run, Stored, TRAILER, Trailer, decode_block, decode_entry,
 };
+
+/// Blocks of so many bytes are read at once.
+pub(crate) const PIECE: u64 = 1 << 20;
+/// The last block of a piece may end behind it, by no more than this.
+pub(crate) const PIECE_MAX: u64 = PIECE + PIECE / 8;
 
 /// An immutable data file.
 #[derive(Debug)]
@@ -21,6 +27,8 @@ pub(crate) struct DataFile {
     number: u64,
     file: Arc<dyn File>,
     listed: FileEntry,
+    /// Bytes of all entries in its blocks.
+    weight: u64,
     footer: Footer,
 }
 
@@ -33,6 +41,7 @@ impl DataFile {
                 length: trailer.file_length,
                 footer_crc: trailer.footer_crc,
             },
+            weight: footer.runs.iter().map(Run::weight).sum(),
             footer,
         }
     }
@@ -44,7 +53,7 @@ impl DataFile {
         path: &Path,
         expected: FileHeader,
     ) -> io::Result<Result<Self, String>> {
-        let file = disk.open(path, OpenMode::Read)?;
+        let file = disk.open_direct(path, OpenMode::Read)?;
         let length = file.len()?;
         if length < wide(FILE_HEADER + TRAILER) {
             return Ok(Err(format!("data file was cut length={length}")));
@@ -95,6 +104,43 @@ impl DataFile {
         &self.footer
     }
 
+    /// The part of its length that falls to some of its entries, by their bytes in blocks: the rest of the file is
+    /// shared out evenly.
+    pub(crate) fn share(&self, weight: u64) -> u64 {
+        if self.weight == 0 {
+            return 0;
+        }
+        let part = u128::from(weight) * u128::from(self.listed.length) / u128::from(self.weight);
+        u64::try_from(part).expect("a part is not above the whole")
+    }
+
+    /// The place of the block at an offset.
+    pub(crate) fn block_at(&self, offset: u64) -> Option<usize> {
+        let blocks = &self.footer.blocks;
+        blocks
+            .binary_search_by_key(&offset, |block| block.offset)
+            .ok()
+    }
+
+    /// The ledgers with entries in a block.
+    pub(crate) fn ledgers_of(&self, block: usize) -> impl Iterator<Item = LedgerId> + '_ {
+        let first = self.footer.blocks[block].first;
+        let next = self.footer.blocks.get(block + 1).map(|next| next.first);
+        let start = self
+            .footer
+            .runs
+            .partition_point(|run| run.ledger < first.ledger);
+        let begins_before = move |run: &&Run| {
+            let begins = Key {
+                ledger: run.ledger,
+                entry: run.first,
+            };
+            next.is_none_or(|next| begins < next)
+        };
+        let runs = self.footer.runs[start..].iter();
+        runs.take_while(begins_before).map(|run| run.ledger)
+    }
+
     /// The run of a ledger.
     pub(crate) fn run(&self, ledger: LedgerId) -> Option<&Run> {
         let at = self
@@ -117,47 +163,72 @@ impl DataFile {
             .checked_sub(1)
     }
 
-    /// The blocks from `block` on that may hold entries of the ledger up to `last`, as many as fit `max_bytes`, and
-    /// at least one.
-    pub(crate) fn blocks_for(&self, block: usize, to: Key, max_bytes: u64) -> usize {
+    /// How many blocks from `block` on are one piece: those that begin in the same [`PIECE`] of the file, up to the one that
+    /// may hold `to`, as many as fit `max_bytes`, and at least one. So whoever reads a file through reads the same pieces,
+    /// wherever they began.
+    pub(crate) fn piece(&self, block: usize, to: Key, max_bytes: u64) -> usize {
+        let blocks = &self.footer.blocks[block..];
+        let most = max_bytes.min(PIECE_MAX);
+        let place = blocks[0].offset / PIECE;
         let mut bytes = 0;
-        let wanted = self.footer.blocks[block..]
-            .iter()
-            .take_while(|meta| {
-                bytes += u64::from(meta.length);
-                meta.first <= to && bytes <= max_bytes
-            })
-            .count();
-        wanted.max(1)
+        let wanted = blocks.iter().take_while(|meta| {
+            bytes += u64::from(meta.length);
+            meta.first <= to && bytes <= most && meta.offset / PIECE == place
+        });
+        wanted.count().max(1)
     }
 
-    /// The bytes of some blocks that follow each other.
-    pub(crate) fn read_blocks(&self, block: usize, count: usize) -> io::Result<Vec<Bytes>> {
-        let metas = &self.footer.blocks[block..block + count];
-        let length: u64 = metas.iter().map(|meta| u64::from(meta.length)).sum();
-        let mut bytes = vec![0; narrow(length)];
-        let Some(first) = metas.first() else {
-            return Ok(Vec::new());
-        };
-        read_exact(&*self.file, first.offset, &mut bytes)?;
-        let mut bytes = Bytes::from(bytes);
-        Ok(metas
+    /// The bytes of some blocks that follow each other, read at once, and past the system's cache where that is possible:
+    /// what is read is mostly read once, and to let it through the cache costs more than the read itself.
+    pub(crate) fn read_blocks(
+        &self,
+        block: usize,
+        count: usize,
+        buffers: &Buffers,
+    ) -> io::Result<Bytes> {
+        let at = self.footer.blocks[block].offset;
+        // Past the cache go whole blocks of the disk. The last one may end behind the file.
+        let unit = if self.file.is_direct() { DISK_BLOCK } else { 1 };
+        let skipped = at % wide(unit);
+        let wanted = narrow(skipped) + self.length_of(block, count);
+        let bytes = buffers.fill(wanted.next_multiple_of(unit), |bytes| {
+            read_least(&*self.file, at - skipped, bytes, wanted)
+        })?;
+        Ok(bytes.slice(narrow(skipped)..wanted))
+    }
+
+    /// Bytes of some blocks that follow each other.
+    pub(crate) fn length_of(&self, block: usize, count: usize) -> usize {
+        let blocks = &self.footer.blocks[block..block + count];
+        blocks
             .iter()
-            .map(|meta| bytes.split_to(narrow(u64::from(meta.length))))
-            .collect())
+            .map(|meta| narrow(u64::from(meta.length)))
+            .sum()
+    }
+
+    /// Cuts what [`DataFile::read_blocks`] gave into its blocks.
+    pub(crate) fn cut(&self, block: usize, mut bytes: Bytes) -> impl Iterator<Item = Bytes> + '_ {
+        self.footer.blocks[block..].iter().map_while(move |meta| {
+            let length = narrow(u64::from(meta.length));
+            (length <= bytes.len()).then(|| bytes.split_to(length))
+        })
     }
 
     /// The entries of a block, each verified; `None` when anything is not as written.
     pub(crate) fn parse(&self, block: usize, bytes: &Bytes) -> Option<Vec<Stored>> {
+        let entries = self.entries(block, bytes)?;
+        let is_intact = |stored: &Stored| stored.entry.is_intact(stored.ledger);
+        entries.iter().all(is_intact).then_some(entries)
+    }
+
+    /// The entries of a block that is as it was written; `None` when it is not. An entry that was damaged before is found
+    /// by whoever verifies it.
+    pub(crate) fn entries(&self, block: usize, bytes: &Bytes) -> Option<Vec<Stored>> {
         let meta = self.footer.blocks.get(block)?;
         let (count, mut body) = decode_block(self.number, bytes)?;
         let mut entries = Vec::new();
         while !body.is_empty() {
-            let stored = decode_entry(&mut body)?;
-            if !stored.entry.is_intact(stored.ledger) {
-                return None;
-            }
-            entries.push(stored);
+            entries.push(decode_entry(&mut body)?);
         }
         let is_whole = count == meta.entries
             && entries.len() == narrow(u64::from(count))

@@ -1,11 +1,12 @@
 //! The bytes of a data file: header, blocks of entries, footer, trailer. `DESIGN.md` lists every field.
 
 use bytes::Bytes;
+use host::disk::AlignedBuf;
 use types::crc32c;
 use types::storage::Entry;
 use types::{ClusterId, Crc32c, EntryId, LedgerId, LedgerSeq, LogId, Offset, Payload, Revision};
 
-use crate::codec::{Broken, Reader, Writer, small};
+use crate::codec::{Broken, Reader, Writer, small, wide};
 
 /// Bytes of a file's header.
 pub const FILE_HEADER: usize = 64;
@@ -109,8 +110,8 @@ impl FileHeader {
 }
 
 /// Appends an entry to a block's body.
-pub fn encode_entry(stored: &Stored, body: &mut Vec<u8>) {
-    let mut out = Writer(std::mem::take(body));
+pub fn encode_entry(stored: &Stored, body: &mut AlignedBuf) {
+    let mut out = Writer(Vec::with_capacity(ENTRY_HEADER));
     out.u64(stored.ledger.log().get());
     out.u32(stored.ledger.seq().get());
     out.u32(small(stored.entry.payload.len()));
@@ -119,9 +120,9 @@ pub fn encode_entry(stored: &Stored, body: &mut Vec<u8>) {
     out.u64(stored.entry.next_offset.get());
     out.u32(stored.entry.crc.get());
     out.u32(0);
-    out.bytes(stored.entry.payload.head());
-    out.bytes(stored.entry.payload.body());
-    *body = out.0;
+    body.extend_from_slice(&out.0);
+    body.extend_from_slice(stored.entry.payload.head());
+    body.extend_from_slice(stored.entry.payload.body());
 }
 
 /// Takes one entry from the front of a block's body; its payload shares the block's memory.
@@ -151,9 +152,9 @@ pub fn decode_entry(body: &mut Bytes) -> Option<Stored> {
     })
 }
 
-/// Puts a block's header before its body.
-pub fn encode_block(file: u64, entries: u32, body: &[u8]) -> Vec<u8> {
-    let mut out = Writer(Vec::with_capacity(BLOCK_HEADER + body.len()));
+/// The header of a block, which goes before its body.
+pub fn encode_block_header(file: u64, entries: u32, body: &[u8]) -> Vec<u8> {
+    let mut out = Writer(Vec::with_capacity(BLOCK_HEADER));
     out.bytes(&BLOCK_MAGIC);
     out.u32(small(body.len()));
     out.u32(entries);
@@ -162,7 +163,6 @@ pub fn encode_block(file: u64, entries: u32, body: &[u8]) -> Vec<u8> {
     out.u32(0);
     let crc = crc32c(&out.0).get();
     out.u32(crc);
-    out.bytes(body);
     out.0
 }
 
@@ -198,6 +198,13 @@ pub struct Run {
     pub entries: u64,
     /// Bytes of their payloads.
     pub bytes: u64,
+}
+
+impl Run {
+    /// Bytes that its entries take in blocks.
+    pub fn weight(&self) -> u64 {
+        self.bytes + self.entries * wide(ENTRY_HEADER)
+    }
 }
 
 /// Where a block is, and the key of its first entry.

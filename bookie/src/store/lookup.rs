@@ -2,16 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use types::storage::Entry;
 use types::{EntryId, LedgerId};
 
 use crate::store::cache::BlockCache;
-use crate::store::file::DataFile;
+use crate::store::file::{DataFile, PIECE, PIECE_MAX};
 use crate::store::format::{Key, Stored};
-
-/// Most bytes of blocks read at once.
-const READ_MAX: u64 = 1 << 20;
 
 /// A block that is not as it was written, or cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +67,8 @@ pub(crate) struct RangeJob {
     pub(crate) first: EntryId,
     pub(crate) last: EntryId,
     pub(crate) max_bytes: u64,
+    /// Whether entries are given whole, so that whoever gets them verifies each: one pass less over all bytes.
+    pub(crate) is_verified_by_reader: bool,
     pub(crate) cache: BlockCache,
 }
 
@@ -88,23 +86,30 @@ impl RangeJob {
             ledger: self.ledger,
             entry: self.last,
         };
-        let count = self
-            .file
-            .blocks_for(self.block, to, self.max_bytes.min(READ_MAX));
         let mut done = RangeDone {
             read: self.read,
             entries: Vec::new(),
             bad: Vec::new(),
         };
-        let blocks = self.blocks(count);
+        let mut count = self.file.piece(self.block, to, self.max_bytes);
+        let mut read = self.cache.read(&self.file, self.block, count);
+        if read.is_none() && count > 1 {
+            // The first is read alone: it may be another that is bad.
+            count = 1;
+            read = self.cache.read(&self.file, self.block, count);
+        }
+        let Some(piece) = read else {
+            done.bad.push(bad_block(&self.file, self.block));
+            return done;
+        };
         let mut next = self.first;
-        for (block, bytes) in (self.block..).zip(blocks) {
-            let parsed = bytes.and_then(|bytes| {
-                let entries = self.file.parse(block, &bytes)?;
-                self.cache.insert(self.file.number(), block, &bytes);
-                Some(entries)
-            });
-            let Some(entries) = parsed else {
+        for (block, bytes) in (self.block..).zip(self.file.cut(self.block, piece)) {
+            let entries = match self.is_verified_by_reader {
+                true => self.file.entries(block, &bytes),
+                false => self.file.parse(block, &bytes),
+            };
+            let Some(entries) = entries else {
+                self.cache.forget(&self.file, self.block, count);
                 done.bad.push(bad_block(&self.file, block));
                 break;
             };
@@ -117,35 +122,125 @@ impl RangeJob {
         }
         done
     }
+}
 
-    /// The blocks' bytes in one read; where that fails, one by one, up to the first that cannot be read.
-    fn blocks(&self, count: usize) -> Vec<Option<Bytes>> {
-        if count == 1
-            && let Some(bytes) = self.cache.get(self.file.number(), self.block)
-        {
-            return vec![Some(bytes)];
+/// Reads the piece that a run will come to next into the cache, while the one before it is on its way.
+#[derive(Debug)]
+pub(crate) struct AheadJob {
+    pub(crate) file: Arc<DataFile>,
+    pub(crate) block: usize,
+    /// The end of the run.
+    pub(crate) to: Key,
+    pub(crate) cache: BlockCache,
+}
+
+impl AheadJob {
+    pub(crate) fn run(self) {
+        // What cannot be read is found out by the run, if it comes so far.
+        let count = self.file.piece(self.block, self.to, PIECE_MAX);
+        drop(self.cache.read(&self.file, self.block, count));
+    }
+}
+
+/// Lists which entries of a ledger some blocks hold, each verified.
+#[derive(Debug)]
+pub(crate) struct ListJob {
+    pub(crate) read: u64,
+    pub(crate) file: Arc<DataFile>,
+    pub(crate) block: usize,
+    /// The ledger, and its last entry.
+    pub(crate) to: Key,
+    pub(crate) cache: BlockCache,
+}
+
+/// What a [`ListJob`] found.
+#[derive(Debug)]
+pub(crate) struct ListDone {
+    pub(crate) read: u64,
+    pub(crate) ids: Vec<EntryId>,
+    /// Where to go on in the file, if there is more.
+    pub(crate) rest: Option<(Arc<DataFile>, usize)>,
+    pub(crate) bad: Vec<BadBlock>,
+}
+
+impl ListJob {
+    pub(crate) fn run(self) -> ListDone {
+        let mut done = ListDone {
+            read: self.read,
+            ids: Vec::new(),
+            rest: None,
+            bad: Vec::new(),
+        };
+        let next = self.block + self.file.piece(self.block, self.to, PIECE);
+        for block in self.block..next {
+            let Some(entries) = entries_of(&self.file, block, &self.cache) else {
+                done.bad.push(bad_block(&self.file, block));
+                continue;
+            };
+            let of_ledger = entries.iter().filter(|it| it.ledger == self.to.ledger);
+            done.ids.extend(of_ledger.map(|stored| stored.entry.id));
         }
-        match self.file.read_blocks(self.block, count) {
-            Ok(blocks) => blocks.into_iter().map(Some).collect(),
-            Err(_) => vec![read_one(&self.file, self.block)],
+        let blocks = &self.file.footer().blocks;
+        if blocks.get(next).is_some_and(|meta| meta.first <= self.to) {
+            done.rest = Some((self.file, next));
         }
+        done
+    }
+}
+
+/// Reads some blocks of a file from the disk and verifies them.
+#[derive(Debug)]
+pub(crate) struct ScrubJob {
+    pub(crate) token: u64,
+    pub(crate) file: Arc<DataFile>,
+    pub(crate) block: usize,
+    pub(crate) cache: BlockCache,
+}
+
+/// What a [`ScrubJob`] found.
+#[derive(Debug)]
+pub(crate) struct ScrubDone {
+    pub(crate) token: u64,
+    pub(crate) file: u64,
+    pub(crate) bytes: u64,
+    /// The block to go on with in the file, if there is more.
+    pub(crate) next_block: Option<usize>,
+    pub(crate) bad: Vec<BadBlock>,
+}
+
+impl ScrubJob {
+    pub(crate) fn run(self) -> ScrubDone {
+        let blocks = &self.file.footer().blocks;
+        let mut done = ScrubDone {
+            token: self.token,
+            file: self.file.number(),
+            bytes: 0,
+            next_block: None,
+            bad: Vec::new(),
+        };
+        for (block, meta) in blocks.iter().enumerate().skip(self.block) {
+            if done.bytes >= PIECE {
+                done.next_block = Some(block);
+                break;
+            }
+            done.bytes += u64::from(meta.length);
+            let read = self.cache.read_anew(&self.file, block);
+            if !read.is_ok_and(|bytes| self.file.parse(block, &bytes).is_some()) {
+                done.bad.push(bad_block(&self.file, block));
+            }
+        }
+        done
     }
 }
 
 /// The verified entries of a block, from the cache or the disk.
 fn entries_of(file: &DataFile, block: usize, cache: &BlockCache) -> Option<Vec<Stored>> {
-    if let Some(bytes) = cache.get(file.number(), block) {
-        return file.parse(block, &bytes);
+    let bytes = cache.read(file, block, 1)?;
+    let entries = file.parse(block, &bytes);
+    if entries.is_none() {
+        cache.forget(file, block, 1);
     }
-    let bytes = read_one(file, block)?;
-    let entries = file.parse(block, &bytes)?;
-    cache.insert(file.number(), block, &bytes);
-    Some(entries)
-}
-
-/// One block's bytes.
-fn read_one(file: &DataFile, block: usize) -> Option<Bytes> {
-    file.read_blocks(block, 1).ok()?.pop()
+    entries
 }
 
 fn bad_block(file: &DataFile, block: usize) -> BadBlock {

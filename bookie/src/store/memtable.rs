@@ -50,8 +50,32 @@ impl Memtable {
         }
     }
 
+    /// Lets the entries of ledgers go that `is_kept` does not pick out.
+    pub(crate) fn keep(&mut self, is_kept: impl Fn(LedgerId) -> bool) {
+        let (bytes, entries) = (&mut self.bytes, &mut self.entries);
+        self.ledgers.retain(|ledger, held| {
+            let stays = is_kept(*ledger);
+            if !stays {
+                *bytes -= held.entries.values().map(Self::cost).sum::<u64>();
+                *entries -= wide(held.entries.len());
+            }
+            stays
+        });
+    }
+
+    /// The ledgers it has entries of, in order.
+    pub(crate) fn ledgers(&self) -> impl Iterator<Item = LedgerId> + '_ {
+        self.ledgers.keys().copied()
+    }
+
     pub(crate) fn get(&self, key: Key) -> Option<&Entry> {
         self.ledgers.get(&key.ledger)?.entries.get(&key.entry)
+    }
+
+    /// The ids of a ledger's entries, up to `last`.
+    pub(crate) fn ids(&self, ledger: LedgerId, last: EntryId) -> impl Iterator<Item = EntryId> {
+        let held = self.ledgers.get(&ledger).into_iter();
+        held.flat_map(move |held| held.entries.range(..=last).map(|(id, _)| *id))
     }
 
     /// Bytes it takes.

@@ -1,5 +1,6 @@
 //! Entries at rest: a memtable, and immutable data files sorted by (log, ledger, entry).
 
+pub(crate) mod buffers;
 pub(crate) mod cache;
 pub(crate) mod file;
 pub mod format;

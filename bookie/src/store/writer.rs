@@ -4,20 +4,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use host::disk::{Disk, File, OpenMode};
+use host::disk::{AlignedBuf, BLOCK as DISK_BLOCK, Disk, File, OpenMode};
 use types::{ByteSize, ClusterId, crc32c};
 
 use crate::codec::{narrow, small, wide};
-use crate::files::{numbered, sync_names};
+use crate::files::{has_room, numbered, sync_names};
 use crate::store::file::DataFile;
 use crate::store::format::{
-    BLOCK_HEADER, BlockMeta, ENTRY_HEADER, FileHeader, Footer, Run, SUFFIX, Stored, Trailer,
-    encode_block, encode_entry,
+    BLOCK_HEADER, BlockMeta, ENTRY_HEADER, FileHeader, Footer, Key, Run, SUFFIX, Stored, Trailer,
+    encode_block_header, encode_entry,
 };
 use crate::store::memtable::Memtable;
 
-/// Bytes written and synced at once: a large sync would hold up the journal's on the same device.
-const PIECE: usize = 4 << 20;
+/// Bytes written at once. Where they gather in the system's cache they are synced at once too: a large sync would hold up
+/// the journal's on the same device, and so would a large write past the cache.
+const PIECE: usize = 1 << 20;
 
 /// Whose data files these are and how they are made.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub(crate) struct Make {
     pub(crate) cluster: ClusterId,
     pub(crate) set: u128,
     pub(crate) block: ByteSize,
+    /// Free bytes that it leaves alone.
+    pub(crate) kept: u64,
 }
 
 impl Make {
@@ -42,55 +45,68 @@ pub(crate) struct DataWriter {
     make: Make,
     number: u64,
     file: Arc<dyn File>,
-    /// Bytes not yet handed to the file, and where they belong.
-    buffer: Vec<u8>,
+    /// Bytes not yet handed to the file, and where they belong: at a whole block of the disk.
+    buffer: AlignedBuf,
     written: u64,
-    body: Vec<u8>,
-    body_entries: u32,
-    body_first: Option<crate::store::format::Key>,
+    open: Option<OpenBlock>,
     footer: Footer,
     /// What the trailer's data checksum is taken of.
     headers: Vec<u8>,
 }
 
+/// The block being written, which is the end of the buffer.
+#[derive(Debug, Clone, Copy)]
+struct OpenBlock {
+    /// Where its header will be in the buffer.
+    header: usize,
+    first: Key,
+    entries: u32,
+}
+
 impl DataWriter {
     pub(crate) fn create(make: &Make, number: u64) -> io::Result<Self> {
-        let file = make.disk.open(&make.path(number), OpenMode::CreateNew)?;
+        let path = make.path(number);
+        let file = make.disk.open_direct(&path, OpenMode::CreateNew)?;
         let header = FileHeader {
             number,
             cluster: make.cluster,
             set: make.set,
         }
         .encode();
+        let mut buffer = AlignedBuf::with_capacity(PIECE + narrow(make.block.get()));
+        buffer.extend_from_slice(&header);
         Ok(Self {
             make: make.clone(),
             number,
             file,
-            headers: header.clone(),
-            buffer: header,
+            headers: header,
+            buffer,
             written: 0,
-            body: Vec::new(),
-            body_entries: 0,
-            body_first: None,
+            open: None,
             footer: Footer::default(),
         })
-    }
-
-    /// Bytes so far.
-    pub(crate) fn len(&self) -> u64 {
-        self.written + wide(self.buffer.len() + self.body.len())
     }
 
     /// Appends an entry, whose key is above all before it.
     pub(crate) fn push(&mut self, stored: &Stored) -> io::Result<()> {
         let length = ENTRY_HEADER + stored.entry.payload.len();
-        if self.body_entries > 0 && self.body.len() + length > narrow(self.make.block.get()) {
+        let most = BLOCK_HEADER + narrow(self.make.block.get());
+        let is_full = |open: OpenBlock| self.buffer.len() - open.header + length > most;
+        if self.open.is_some_and(is_full) {
             self.finish_block()?;
         }
         self.note_run(stored);
-        self.body_first.get_or_insert(stored.key());
-        self.body_entries += 1;
-        encode_entry(stored, &mut self.body);
+        let open = self.open.get_or_insert_with(|| {
+            let header = self.buffer.len();
+            self.buffer.resize(header + BLOCK_HEADER);
+            OpenBlock {
+                header,
+                first: stored.key(),
+                entries: 0,
+            }
+        });
+        open.entries += 1;
+        encode_entry(stored, &mut self.buffer);
         Ok(())
     }
 
@@ -121,31 +137,35 @@ impl DataWriter {
     }
 
     fn finish_block(&mut self) -> io::Result<()> {
-        let Some(first) = self.body_first.take() else {
+        let Some(open) = self.open.take() else {
             return Ok(());
         };
-        let block = encode_block(self.number, self.body_entries, &self.body);
+        let (at, body) = (open.header, open.header + BLOCK_HEADER);
+        let header = encode_block_header(self.number, open.entries, &self.buffer[body..]);
+        self.buffer[at..body].copy_from_slice(&header);
+        self.headers.extend_from_slice(&header);
         self.footer.blocks.push(BlockMeta {
-            offset: self.written + wide(self.buffer.len()),
-            length: small(block.len()),
-            entries: self.body_entries,
-            first,
+            offset: self.written + wide(at),
+            length: small(self.buffer.len() - at),
+            entries: open.entries,
+            first: open.first,
         });
-        self.headers.extend_from_slice(&block[..BLOCK_HEADER]);
-        self.buffer.extend_from_slice(&block);
-        self.body.clear();
-        self.body_entries = 0;
         if self.buffer.len() >= PIECE {
-            self.hand_over()?;
-            self.file.sync_data()?;
+            self.hand_over(self.buffer.len() - self.buffer.len() % DISK_BLOCK)?;
+            if !self.file.is_direct() {
+                self.file.sync_data()?;
+            }
         }
         Ok(())
     }
 
-    fn hand_over(&mut self) -> io::Result<()> {
-        self.file.write_at(self.written, &self.buffer)?;
-        self.written += wide(self.buffer.len());
-        self.buffer.clear();
+    /// Writes so many bytes of the buffer.
+    fn hand_over(&mut self, count: usize) -> io::Result<()> {
+        let bytes = wide(count);
+        has_room(&*self.make.disk, &self.make.dir, bytes, self.make.kept)?;
+        self.file.write_at(self.written, &self.buffer[..count])?;
+        self.written += bytes;
+        self.buffer.drop_front(count);
         Ok(())
     }
 
@@ -163,17 +183,27 @@ impl DataWriter {
         };
         self.buffer.extend_from_slice(&footer);
         self.buffer.extend_from_slice(&trailer.encode());
-        self.hand_over()?;
+        self.hand_over(self.buffer.len())?;
         self.file.sync_data()?;
         // Before the MANIFEST names it: the two names may reach the disk in either order.
         sync_names(&*self.make.disk, &self.make.dir)?;
-        Ok(DataFile::new(self.number, self.file, &trailer, self.footer))
+        let file = match self.file.is_direct() {
+            // Nothing is written to it any more, and what writes past the cache takes a descriptor of its own.
+            true => self
+                .make
+                .disk
+                .open_direct(&self.make.path(self.number), OpenMode::Read)?,
+            false => self.file,
+        };
+        Ok(DataFile::new(self.number, file, &trailer, self.footer))
     }
 }
 
 /// Writes a memtable as one data file.
 pub(crate) fn write_table(make: &Make, number: u64, table: &Memtable) -> io::Result<DataFile> {
     let write = || {
+        // Before the first byte, so that a try on a full disk costs nothing.
+        has_room(&*make.disk, &make.dir, table.bytes(), make.kept)?;
         let mut writer = DataWriter::create(make, number)?;
         for stored in table.iter() {
             writer.push(&stored)?;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use host::Rng;
 use host::disk::Disk;
 use host::disk::sim::SimDisk;
-use types::cluster::{BookieClaim, BookieRecord, BookieState};
+use types::cluster::{BookieClaim, BookieDuty, BookieRecord, BookieState};
 use types::storage::{
     Add, AddKind, AddResult, Entry, LacResult, Read, ReadLac, ReadResult, ReadRun, RunItem,
 };
@@ -84,6 +84,7 @@ impl Meta {
         };
         let mark = known.map_or(0, |known| known.mark).max(claim.mark);
         let record = BookieRecord {
+            zone: None,
             id: BookieId::new(1),
             name: claim.name,
             address: claim.address,
@@ -91,6 +92,7 @@ impl Meta {
             incarnation: claim.incarnation,
             mark,
             state: BookieState::ReadWrite,
+            duty: BookieDuty::Active,
             session: SessionId::new(self.revision),
             live: true,
         };

@@ -8,23 +8,25 @@ use futures::StreamExt;
 use ledger::{Answer, Request};
 use proto::bookie::{self as wire, HelloReply};
 use proto::bookie_v1::{AddEntriesRequest, AddEntriesResponse};
+use proto::hot;
 use tokio::sync::mpsc;
-use tonic::Streaming;
 use types::storage::AddResult;
 use types::{BookieId, EntryId, LedgerId};
 
 use super::lanes::Lane;
-use super::{Bookie, PoolEvent, Shared};
+use super::{Bookie, PoolConfig, PoolEvent, Shared};
+use crate::AddAnswers;
 
 /// Frames on their way to the transport: one is being sent while the next gathers.
 const FRAMES_AHEAD: usize = 2;
 
 /// Keeps the stream of one bookie open until the node stops.
 pub(super) async fn run(shared: Arc<Shared>, bookie: Arc<Bookie>) {
-    let mut wait = shared.config.retry;
+    let mut retry = Retry::new(&shared.config);
     let mut is_told_lost = false;
     loop {
         let stop = shared.host.tasks.token();
+        let begun = shared.host.clock.now();
         let outcome = tokio::select! {
             biased; // Stop first.
             () = stop.cancelled() => return,
@@ -32,9 +34,8 @@ pub(super) async fn run(shared: Arc<Shared>, bookie: Arc<Bookie>) {
         };
         bookie.queue.set_down(true);
         let Ended { was_open, reason } = outcome;
-        if was_open {
-            wait = shared.config.retry;
-        }
+        let lasted = shared.host.clock.now().since(begun);
+        let wait = retry.after(if was_open { lasted } else { Duration::ZERO });
         if was_open || !is_told_lost {
             tracing::warn!(bookie = %bookie.id, %reason, "bookie lost");
             shared.tell_all(&PoolEvent::Lost(bookie.id)).await;
@@ -45,7 +46,34 @@ pub(super) async fn run(shared: Arc<Shared>, bookie: Arc<Bookie>) {
             () = stop.cancelled() => return,
             () = shared.host.clock.sleep(jittered(&shared, wait)) => {}
         }
-        wait = (wait * 2).min(shared.config.retry_max);
+    }
+}
+
+/// How long a lost stream is left alone.
+struct Retry {
+    next: Duration,
+    first: Duration,
+    most: Duration,
+}
+
+impl Retry {
+    const fn new(config: &PoolConfig) -> Self {
+        Self {
+            next: config.retry,
+            first: config.retry,
+            most: config.retry_max,
+        }
+    }
+
+    /// The wait after a stream that was open for so long. A bookie that opens streams and drops them is as little use as
+    /// one that does not answer.
+    fn after(&mut self, open: Duration) -> Duration {
+        if open >= self.most {
+            self.next = self.first;
+        }
+        let wait = self.next;
+        self.next = (wait * 2).min(self.most);
+        wait
     }
 }
 
@@ -104,7 +132,7 @@ async fn hear(
     shared: &Shared,
     bookie: BookieId,
     pending: &Mutex<Pending>,
-    answers: &mut Streaming<AddEntriesResponse>,
+    answers: &mut AddAnswers,
 ) -> Ended {
     while let Some(frame) = answers.next().await {
         let frame = match frame {
@@ -146,14 +174,10 @@ fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
     pending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-type Open = (
-    mpsc::Sender<AddEntriesRequest>,
-    Streaming<AddEntriesResponse>,
-);
+type Open = (mpsc::Sender<AddEntriesRequest>, AddAnswers);
 
 async fn open(shared: &Shared, bookie: &Bookie) -> Result<Open, String> {
     let id = bookie.id;
-    let mut client = bookie.lanes.client(shared, id, Lane::Adds)?;
     let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
     let hello = wire::hello(shared.cluster, id);
     frames
@@ -161,11 +185,15 @@ async fn open(shared: &Shared, bookie: &Bookie) -> Result<Open, String> {
         .await
         .map_err(|_| "the stream ended before it began".to_owned())?;
     let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
-    let answer = client
-        .add_entries(outgoing)
-        .await
-        .map_err(|s| s.message().to_owned())?;
-    let mut answers = answer.into_inner();
+    let mut answers: AddAnswers = match shared.local(id) {
+        Some(local) => local.add_entries(outgoing.boxed()),
+        None => {
+            let channel = bookie.lanes.channel(shared, id, Lane::Adds)?;
+            let answer = hot::ADD_ENTRIES.call(channel, outgoing).await;
+            let answer = answer.map_err(|s| s.message().to_owned())?;
+            StreamExt::boxed(answer.into_inner())
+        }
+    };
     let first = answers.next().await.ok_or("the bookie ended the stream")?;
     let first = first.map_err(|status| status.message().to_owned())?;
     let HelloReply { bookie, .. } = wire::hello_reply(first).map_err(|p| p.message)?;
@@ -256,5 +284,20 @@ fn sorted(
 fn alarm(bookie: BookieId, ledger: LedgerId, entry: EntryId, result: AddResult) {
     if result == AddResult::Mismatch {
         tracing::error!(%bookie, %ledger, %entry, "bookie holds another payload for this entry");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_stream_that_lasted_is_opened_again_at_once() {
+        let mut retry = Retry::new(&PoolConfig::default());
+        let ms = Duration::from_millis;
+        let short = [0, 5, 999, 0, 0, 0].map(|open| retry.after(ms(open)));
+        assert_eq!(short, [50, 100, 200, 400, 800, 1_000].map(ms));
+        assert_eq!(retry.after(ms(1_000)), ms(50));
+        assert_eq!(retry.after(ms(0)), ms(100));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use host::net::Address;
 use proto::bookie_v1::bookie_client::BookieClient;
-use proto::transport;
+use proto::transport::{self, ChannelOptions};
 use tonic::transport::Channel;
 use types::BookieId;
 
@@ -41,6 +41,19 @@ impl Lanes {
         bookie: BookieId,
         lane: Lane,
     ) -> Result<BookieClient<Channel>, String> {
+        let channel = self.channel(shared, bookie, lane)?;
+        Ok(BookieClient::new(channel)
+            .max_decoding_message_size(transport::INTERNAL_MESSAGE_MAX)
+            .max_encoding_message_size(transport::INTERNAL_MESSAGE_MAX))
+    }
+
+    /// A connection to the bookie at the address that meta names now.
+    pub(super) fn channel(
+        &self,
+        shared: &Shared,
+        bookie: BookieId,
+        lane: Lane,
+    ) -> Result<Channel, String> {
         let record = shared
             .directory
             .bookie(bookie)
@@ -54,7 +67,11 @@ impl Lanes {
             let address = Address::new(record.address.clone());
             *open = Some(Open {
                 address: record.address,
-                adds: transport::channel(&shared.host.net, &address),
+                adds: transport::channel_with(
+                    &shared.host.net,
+                    &address,
+                    &ChannelOptions::attentive(),
+                ),
                 runs: transport::channel(&shared.host.net, &address),
             });
         }
@@ -62,9 +79,6 @@ impl Lanes {
             Lane::Adds => open.adds.clone(),
             Lane::Runs => open.runs.clone(),
         });
-        let channel = channel.ok_or("no connection")?;
-        Ok(BookieClient::new(channel)
-            .max_decoding_message_size(transport::INTERNAL_MESSAGE_MAX)
-            .max_encoding_message_size(transport::INTERNAL_MESSAGE_MAX))
+        channel.ok_or_else(|| "no connection".to_owned())
     }
 }

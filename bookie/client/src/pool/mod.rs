@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use types::storage::{ReadRun, RunItem};
 use types::{BookieId, ByteSize, ClusterId};
 
-use crate::Directory;
+use crate::{Directory, LocalBookie};
 use queue::Queue;
 
 /// The limits and the patience of a pool.
@@ -114,6 +114,7 @@ struct Shared {
     config: PoolConfig,
     cluster: ClusterId,
     directory: Directory,
+    local: Option<Arc<dyn LocalBookie>>,
     state: Mutex<State>,
 }
 
@@ -133,18 +134,21 @@ struct Bookie {
 }
 
 impl BookiePool {
-    /// Makes a pool of the bookies that `directory` knows. Connections are opened on first need.
+    /// Makes a pool of the bookies that `directory` knows. Connections are opened on first need; a bookie of the same
+    /// process may be called instead.
     pub fn new(
         host: &host::Host,
         config: PoolConfig,
         cluster: ClusterId,
         directory: Directory,
+        local: Option<Arc<dyn LocalBookie>>,
     ) -> Self {
         let shared = Shared {
             host: host.fork("bookie-pool"),
             config,
             cluster,
             directory,
+            local,
             state: Mutex::default(),
         };
         Self {
@@ -155,6 +159,14 @@ impl BookiePool {
     /// The bookies there are, with what meta knows of them.
     pub fn directory(&self) -> &Directory {
         &self.shared.directory
+    }
+
+    /// Begins to connect to the bookies there are, so that the next shard need not wait for it.
+    pub fn connect(&self) {
+        let bookies = self.shared.directory.bookies();
+        for bookie in bookies.iter().filter(|bookie| bookie.live) {
+            self.shared.bookie(bookie.id);
+        }
     }
 
     /// Adds a shard: answers to what it orders through the returned link arrive in `inbox`. The shard leaves the
@@ -246,6 +258,11 @@ impl Shared {
             adds::run(Arc::clone(self), Arc::clone(&bookie)),
         );
         bookie
+    }
+
+    /// The bookie itself, when it is in this process.
+    fn local(&self, id: BookieId) -> Option<&dyn LocalBookie> {
+        self.local.as_deref().filter(|local| local.id() == id)
     }
 
     fn inbox(&self, key: u64) -> Option<mpsc::Sender<PoolEvent>> {

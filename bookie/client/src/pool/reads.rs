@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use ledger::{Answer, Request};
 use proto::bookie as wire;
+use proto::hot;
 use tokio::sync::Semaphore;
 use types::BookieId;
 use types::storage::{LacResult, ReadResult, ReadRun, RunItem};
 
 use super::lanes::Lane;
 use super::{Bookie, PoolEvent, Shared};
+use crate::RunParts;
 
 /// The reads that one bookie may serve us at a time.
 #[derive(Debug)]
@@ -133,17 +135,21 @@ async fn stream(
 ) -> Result<(), String> {
     let timeout = shared.config.read_timeout;
     let late = |_| "timed out".to_owned();
-    let mut client = bookie.lanes.client(shared, bookie.id, Lane::Runs)?;
     let request = wire::read_run_request(shared.cluster, bookie.id, &run);
-    let opened = shared
-        .host
-        .clock
-        .timeout(timeout, client.read_run(request))
-        .await;
-    let mut chunks = opened
-        .map_err(late)?
-        .map_err(|s| s.message().to_owned())?
-        .into_inner();
+    let opening = async {
+        let opened: Result<RunParts, _> = match shared.local(bookie.id) {
+            Some(local) => local.read_run(request).await,
+            None => {
+                let channel = bookie.lanes.channel(shared, bookie.id, Lane::Runs)?;
+                let request = stream::iter([request]);
+                let opened = hot::READ_RUN.call(channel, request).await;
+                opened.map(|parts| StreamExt::boxed(parts.into_inner()))
+            }
+        };
+        opened.map_err(|status| status.message().to_owned())
+    };
+    let opened = shared.host.clock.timeout(timeout, opening).await;
+    let mut chunks = opened.map_err(late)??;
     while let Some(chunk) = shared
         .host
         .clock
@@ -189,7 +195,7 @@ mod tests {
     use host::net::Address;
     use ledger::Request;
     use tokio::sync::{mpsc, watch};
-    use types::cluster::{BookieRecord, BookieState};
+    use types::cluster::{BookieDuty, BookieRecord, BookieState};
     use types::storage::ReadLac;
     use types::{BookieId, ClusterId, Epoch, Incarnation, LedgerId, LedgerSeq, LogId};
     use types::{Revision, SessionId};
@@ -203,6 +209,7 @@ mod tests {
         let _silent = host.net.listen(&address).await.unwrap();
         let id = BookieId::new(1);
         let record = BookieRecord {
+            zone: None,
             id,
             name: "silent".parse().unwrap(),
             address: address.to_string(),
@@ -210,6 +217,7 @@ mod tests {
             incarnation: Incarnation::new(1),
             mark: 0,
             state: BookieState::ReadWrite,
+            duty: BookieDuty::Active,
             session: SessionId::new(1),
             live: true,
         };
@@ -218,7 +226,7 @@ mod tests {
             reads_max: 1,
             ..PoolConfig::default()
         };
-        let pool = BookiePool::new(&host, config, ClusterId::new(1), Directory::new(told));
+        let pool = BookiePool::new(&host, config, ClusterId::new(1), Directory::new(told), None);
         let (inbox, _events) = mpsc::channel(64);
         let link = pool.register(inbox);
         let ledger = LedgerId::new(LogId::new(1), LedgerSeq::new(0));

@@ -175,6 +175,11 @@ impl Acceptor {
         self.logs.get(&log)?.durable_fence
     }
 
+    /// Whether a log was deleted here.
+    pub fn is_deleted(&self, log: LogId) -> bool {
+        self.deleted.contains(&log)
+    }
+
     /// Whether a ledger was trimmed or deleted here.
     pub fn is_dropped(&self, ledger: LedgerId) -> bool {
         self.deleted.contains(&ledger.log())
@@ -308,20 +313,22 @@ impl Acceptor {
         raise_lac(facts, set.ledger.seq(), set.lac);
     }
 
-    /// Takes meta's word that the ledgers of a log before `first_live` are trimmed. Durable when the caller's
-    /// journal says so; refusing early does no harm.
-    pub fn trim(&mut self, log: LogId, first_live: LedgerSeq) {
+    /// Takes meta's word that the ledgers of a log before `first_live` are trimmed; whether that is news. Durable when
+    /// the caller's checkpoint says so; refusing early does no harm, and no entry may go before.
+    pub fn trim(&mut self, log: LogId, first_live: LedgerSeq) -> bool {
         if self.deleted.contains(&log) {
-            return;
+            return false;
         }
         let facts = &mut self.logs.entry(log).or_default().facts;
+        let is_news = facts.first_live < first_live;
         facts.first_live = facts.first_live.max(first_live);
+        is_news
     }
 
-    /// Takes meta's word that a log is deleted. What is remembered of it shrinks to its number.
-    pub fn delete(&mut self, log: LogId) {
+    /// Takes meta's word that a log is deleted; whether that is news. What is remembered of it shrinks to its number.
+    pub fn delete(&mut self, log: LogId) -> bool {
         self.logs.remove(&log);
-        self.deleted.insert(log);
+        self.deleted.insert(log)
     }
 
     /// Replays the record of an add.

@@ -205,8 +205,8 @@ fn never_had_is_said_only_of_ledgers_younger_than_the_birth_with_an_intact_index
 #[test]
 fn a_dropped_ledger_is_refused_for_ever_and_never_called_never_had() {
     let mut trimmed = newborn();
-    trimmed.trim(LOG, LedgerSeq::new(3));
-    trimmed.trim(LOG, LedgerSeq::new(2));
+    assert!(trimmed.trim(LOG, LedgerSeq::new(3)), "news");
+    assert!(!trimmed.trim(LOG, LedgerSeq::new(2)), "never back");
     let mut deleted = newborn();
     deleted.delete(LOG);
     for mut acceptor in [trimmed, deleted] {

@@ -8,9 +8,10 @@
 //!   it ever will land. Its version is gone; and had it landed, the id would still be there, since only this owner's
 //!   next command, which waits for this outcome, or a claim, which raises the epoch, replaces it;
 //! - the record has another epoch or owner: this owner is over, and what became of the command is the next one's
-//!   to find.
+//!   to find;
+//! - meta has no record of the shard any more: this owner is over, and its topic was deleted.
 //!
-//! A record at the planned version without the id proves nothing, and neither does a refusal: a copy may still be on
+//! A record at the planned version without the id proves nothing, and neither does another refusal: a copy may still be on
 //! its way.
 
 use types::chain::{Claim, LinkEnd, LogKind, ShardChange, ShardCommand, ShardView};
@@ -133,6 +134,7 @@ impl Owner {
             Outcome::Committed(view) => self.settle(now, view, true, effects),
             Outcome::Conflict(view) => self.settle(now, view, false, effects),
             Outcome::Unknown => in_flight.retry.back_off(now, &self.config),
+            Outcome::Refused(Reason::TopicNotFound) => self.record_gone(effects),
             Outcome::Refused(reason) => {
                 in_flight.refused = Some(reason);
                 in_flight.retry.back_off(now, &self.config);
@@ -183,6 +185,14 @@ impl Owner {
         };
         if view.version > known.version {
             self.settle(now, view, false, effects);
+        }
+    }
+
+    /// Takes the word that the shard of this owner has no record. A record goes only after the deletion of its topic, and
+    /// never comes again: no copy of a command ever will land.
+    pub(super) fn record_gone(&mut self, effects: &mut Vec<Effect>) {
+        if self.view.is_some() {
+            self.end(Over::Deleted, effects); // Before the claim is committed, its own answer tells.
         }
     }
 
@@ -300,6 +310,15 @@ impl Owner {
                 if successor.is_some() {
                     self.extended(now, log, effects);
                 }
+            }
+            ShardChange::Trim { log, .. } => {
+                let chain = view.record.chain(log);
+                effects.push(Effect::Trimmed {
+                    log,
+                    first: chain.first,
+                    first_offset: chain.first_offset,
+                });
+                self.view = Some(view);
             }
             ShardChange::Release => self.end(Over::Released, effects),
         }

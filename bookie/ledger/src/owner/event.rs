@@ -1,7 +1,7 @@
 //! What happens to an owner and what it wants done.
 
 use types::chain::{Claim, LedgerRecord, LinkEnd, LogKind, ShardCommand, ShardView};
-use types::{BookieId, CommandId, EntryId, Epoch, LedgerId, Offset, Payload, Reason};
+use types::{BookieId, CommandId, EntryId, Epoch, LedgerId, LedgerSeq, Offset, Payload, Reason};
 
 use crate::ensemble::Candidate;
 use crate::message::{Answer, Request, Token};
@@ -45,11 +45,24 @@ pub enum Event {
     },
     /// The shard's record as just read from meta, because a watch told that it changed.
     Record(Box<ShardView>),
+    /// The shard was read from meta, and has no record any more: its topic was deleted, and what was left of it swept
+    /// away.
+    RecordGone,
     /// Close the open ledger of a log after its last entry; the next append makes a new one. A ledger that grew too
     /// large or idle.
     Roll(LogKind),
+    /// Drop the ledgers of a log before this one, which nobody needs any more: all of them closed. Answered with
+    /// [`Effect::Trimmed`], in several parts when they are many. Forgotten with the owner.
+    Trim {
+        /// Which log.
+        log: LogKind,
+        /// The first ledger that stays.
+        first: LedgerSeq,
+    },
     /// Confirm what was appended, close both logs, and give the shard up. Nothing is appended from here on.
     Release,
+    /// The same, but stay the owner in the record: so that nobody else claims the shard before it is deleted.
+    Retire,
     /// The time that [`crate::Owner::deadline`] named has come.
     Deadline,
 }
@@ -115,6 +128,15 @@ pub enum Effect {
         /// Its first offset.
         first_offset: Offset,
     },
+    /// The oldest ledgers of a log are dropped, for good: their bookies may forget them.
+    Trimmed {
+        /// Which log.
+        log: LogKind,
+        /// The first ledger there is now, made or yet to be made.
+        first: LedgerSeq,
+        /// The first offset there is now.
+        first_offset: Offset,
+    },
     /// Something is waited for longer than usual, and is tried again. For people and metrics.
     Stuck(Stuck),
     /// A bookie holds other bytes under a number of this ledger. Must never happen.
@@ -178,7 +200,13 @@ pub enum Over {
         /// Its reason; none when another claim came first.
         reason: Option<Reason>,
     },
+    /// Meta has no record of the shard any more: its topic was deleted.
+    #[error("the shard is deleted")]
+    Deleted,
     /// It gave the shard up as it was told.
     #[error("released")]
     Released,
+    /// It closed both logs as it was told, and is the owner in the record still.
+    #[error("retired")]
+    Retired,
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use types::chain::{LinkEnd, LogKind};
-use types::{LedgerId, MonoTime};
+use types::{LedgerId, LedgerSeq, MonoTime};
 
 use crate::config::Config;
 use crate::recovery::Recovery;
@@ -34,6 +34,8 @@ pub(super) struct Log {
     pub(super) is_rolling: bool,
     /// When the last ledger was sealed for a bookie's sake.
     pub(super) sealed_at: Option<MonoTime>,
+    /// Ledgers before this one are to be dropped.
+    pub(super) trim_to: Option<LedgerSeq>,
     /// Armed while too few bookies can take a new ledger.
     pub(super) shortage: Retry,
 }
@@ -47,6 +49,7 @@ impl Log {
             queue_bytes: 0,
             is_rolling: false,
             sealed_at: None,
+            trim_to: None,
             shortage: Retry::idle(config.retry_after),
         }
     }
@@ -70,6 +73,11 @@ impl Log {
     /// Bytes that were appended and are not confirmed.
     pub(super) fn queued_bytes(&self) -> u64 {
         self.queue_bytes + self.writer().map_or(0, Writer::pending_bytes)
+    }
+
+    /// Ledgers before this one are needed by nobody.
+    pub(super) fn wants_first(&mut self, first: LedgerSeq) {
+        self.trim_to = self.trim_to.max(Some(first));
     }
 
     /// Whether anybody waits for a confirmation.

@@ -12,7 +12,9 @@
 
 use types::chain::{Claim, LogKind, ShardView};
 use types::storage::{AddResult, LacResult, ReadResult};
-use types::{BookieId, CommandId, EntryId, Epoch, LedgerId, MonoTime, SessionId, ShardId};
+use types::{
+    BookieId, CommandId, EntryId, Epoch, LedgerId, LedgerSeq, MonoTime, SessionId, ShardId,
+};
 
 use crate::config::Config;
 use crate::message::Answer;
@@ -66,7 +68,16 @@ pub struct Owner {
     in_flight: Option<InFlight>,
     /// Which log's turn it is for the one command.
     next_turn: usize,
-    is_releasing: bool,
+    leaving: Option<Leaving>,
+}
+
+/// How an owner goes when it is told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Leaving {
+    /// With both logs closed and the shard free for others.
+    Release,
+    /// With both logs closed, still named in the record.
+    Retire,
 }
 
 impl Owner {
@@ -87,7 +98,7 @@ impl Owner {
             logs: LogKind::BOTH.map(|kind| Log::new(kind, &config)),
             in_flight: None,
             next_turn: 0,
-            is_releasing: false,
+            leaving: None,
         }
     }
 
@@ -178,8 +189,11 @@ impl Owner {
             Event::Lost(bookie) => self.lost(now, bookie, effects),
             Event::Outcome { command, outcome } => self.outcome(now, command, outcome, effects),
             Event::Record(view) => self.record_seen(now, view, effects),
+            Event::RecordGone => self.record_gone(effects),
             Event::Roll(log) => self.roll(log),
-            Event::Release => self.release(effects),
+            Event::Trim { log, first } => self.trim(log, first),
+            Event::Release => self.leave(Leaving::Release, effects),
+            Event::Retire => self.leave(Leaving::Retire, effects),
             Event::Deadline => self.tick(now, effects),
         }
         match self.phase {
@@ -210,7 +224,7 @@ impl Owner {
     }
 
     fn append(&mut self, log: LogKind, queued: Queued) {
-        if !self.is_releasing {
+        if self.leaving.is_none() {
             self.logs[place(log)].push(queued);
         }
     }
@@ -222,8 +236,20 @@ impl Owner {
         }
     }
 
-    fn release(&mut self, effects: &mut Vec<Effect>) {
-        self.is_releasing = true;
+    /// Notes what may go of what is closed now: what is closed later is not meant.
+    fn trim(&mut self, kind: LogKind, first: LedgerSeq) {
+        let Some(view) = &self.view else {
+            return;
+        };
+        let links = view.record.chain(kind).links.iter();
+        let closed = links.take_while(|link| link.end.is_some() && link.seq < first);
+        if let Some(last) = closed.last() {
+            self.logs[place(kind)].wants_first(last.seq.next());
+        }
+    }
+
+    fn leave(&mut self, how: Leaving, effects: &mut Vec<Effect>) {
+        self.leaving = Some(how);
         if self.phase == Phase::New {
             self.end(Over::Released, effects);
         }

@@ -1,10 +1,10 @@
 //! What an owner does while it serves: keeps appends flowing, and decides when a ledger is closed or made.
 
-use types::chain::{LogKind, ShardChange};
+use types::chain::{LogKind, ShardChange, TRIM_MAX};
 use types::{LedgerId, MonoTime};
 
 use crate::owner::log::Tail;
-use crate::owner::{Effect, Owner, Stuck, place};
+use crate::owner::{Effect, Leaving, Over, Owner, Stuck, place};
 use crate::writer::{Need, Turn};
 
 impl Owner {
@@ -23,13 +23,39 @@ impl Owner {
                 self.ask_change(now, change, effects);
             }
         }
-        if self.in_flight.is_none() && self.is_releasing && self.is_all_closed() {
-            self.ask_change(now, ShardChange::Release, effects);
+        if self.in_flight.is_none() {
+            match self.leaving {
+                Some(Leaving::Release) if self.is_all_closed() => {
+                    self.ask_change(now, ShardChange::Release, effects);
+                }
+                Some(Leaving::Retire) if self.is_all_closed() => {
+                    return self.end(Over::Retired, effects);
+                }
+                Some(_) => {}
+                None => {
+                    if let Some(change) = self.plan_trim() {
+                        self.ask_change(now, change, effects);
+                    }
+                }
+            }
         }
         // A roll that turned out impossible goes on in the old ledger.
         for kind in LogKind::BOTH {
             self.flush(now, kind, effects);
         }
+    }
+
+    /// The next part of a trim. It is the least urgent of an owner's commands.
+    fn plan_trim(&self) -> Option<ShardChange> {
+        let record = &self.view.as_ref()?.record;
+        LogKind::BOTH.into_iter().find_map(|log| {
+            let wanted = self.log(log).trim_to?;
+            let links = record.chain(log).links.iter();
+            let dropped = links.take_while(|link| link.end.is_some() && link.seq < wanted);
+            let last = dropped.take(TRIM_MAX).last()?;
+            let first = last.seq.next();
+            Some(ShardChange::Trim { log, first })
+        })
     }
 
     fn is_all_closed(&self) -> bool {
@@ -63,7 +89,7 @@ impl Owner {
                 may_overfill = true;
             }
         }
-        if self.is_releasing && self.log(kind).queue.is_empty() {
+        if self.leaving.is_some() && self.log(kind).queue.is_empty() {
             self.logs[place(kind)].is_rolling = true;
         }
     }
@@ -135,8 +161,8 @@ impl Owner {
             .view
             .as_ref()
             .expect("a shard that is served was claimed");
-        let chain = view.record.chain(kind);
-        let next = LedgerId::new(chain.log, chain.next_seq());
+        let log = view.record.chain(kind).log;
+        let next = LedgerId::new(log, view.record.next_seq(kind));
         let chosen = self.bookies.choose(next, view.record.quorum, now);
         let log = &mut self.logs[place(kind)];
         let Some(successor) = chosen else {

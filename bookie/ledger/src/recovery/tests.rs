@@ -29,6 +29,8 @@ fn record() -> LedgerRecord {
         ensemble: (1..=3).map(BookieId::new).collect(),
         quorum: Quorum::THREE_TWO,
         state: LedgerState::Recovering { epoch },
+        verified: Vec::new(),
+        moving: None,
     }
 }
 

@@ -20,6 +20,8 @@ impl Stage {
             ensemble: BOOKIES.to_vec(),
             quorum: Quorum::THREE_TWO,
             state: LedgerState::Open,
+            verified: Vec::new(),
+            moving: None,
         };
         let config = Config::default();
         let with = (MonoTime::ZERO, &config);

@@ -5,8 +5,7 @@ use types::chain::{
     ShardCommand, ShardOutcome, ShardRecord, ShardView,
 };
 use types::{
-    BookieId, Epoch, LedgerId, LedgerSeq, LogId, Offset, Quorum, Revision, SessionId, ShardId,
-    TopicId,
+    BookieId, Epoch, LedgerId, LogId, Offset, Quorum, Revision, SessionId, ShardId, TopicId,
 };
 
 /// The record, its version, and its open ledgers.
@@ -28,6 +27,7 @@ impl Meta {
                     last_command: None,
                     message: Chain::empty(LogId::new(1)),
                     state: Chain::empty(LogId::new(2)),
+                    is_deleted: false,
                 },
                 version: Revision::new(10),
                 tails: Vec::new(),
@@ -49,10 +49,7 @@ impl Meta {
     pub(super) fn add_ledger(&mut self, log: LogKind, first: Offset, ensemble: Vec<BookieId>) {
         self.touch();
         let chain = self.view.record.chain_mut(log);
-        let seq = chain
-            .links
-            .last()
-            .map_or(LedgerSeq::new(0), |link| link.seq.next());
+        let seq = chain.next_seq();
         chain.links.push(ChainLink {
             seq,
             first_offset: first,
@@ -65,6 +62,8 @@ impl Meta {
             ensemble,
             quorum: self.view.record.quorum,
             state: LedgerState::Open,
+            verified: Vec::new(),
+            moving: None,
         });
     }
 
@@ -122,6 +121,12 @@ impl Meta {
                     let first = self.view.record.chain(*log).next_offset();
                     self.add_ledger(*log, first.expect("closed"), ensemble.clone());
                 }
+            }
+            ShardChange::Trim { log, first } => {
+                let chain = self.view.record.chain_mut(*log);
+                let dropped = chain.links.iter().filter(|link| link.seq < *first);
+                let count = dropped.count();
+                assert_eq!(chain.trim(count).len(), count, "only closed ledgers");
             }
             ShardChange::Release => self.view.record.owner = None,
         }

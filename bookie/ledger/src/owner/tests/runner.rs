@@ -152,7 +152,12 @@ impl Stage {
             }
             "wait" => self.wait(rest[0].parse().unwrap()),
             "roll" => self.handle(Event::Roll(log(rest[0]))),
+            "trim" => self.handle(Event::Trim {
+                log: log(rest[0]),
+                first: LedgerSeq::new(rest[1].parse().unwrap()),
+            }),
             "release" => self.handle(Event::Release),
+            "retire" => self.handle(Event::Retire),
             "lost" => rest
                 .iter()
                 .for_each(|b| self.handle(Event::Lost(bookie(b)))),
@@ -322,6 +327,7 @@ fn effect_text(effect: &Effect) -> String {
                     let close = close.as_ref().map(end);
                     format!("extend {log:?} close={close:?} successor={successor:?}")
                 }
+                ShardChange::Trim { log, first } => format!("trim {log:?} first={first}"),
                 ShardChange::Release => "release".to_owned(),
             };
             let id = command.command.get() & 0xfff;
@@ -346,6 +352,11 @@ fn effect_text(effect: &Effect) -> String {
             "extended {} first={first_offset} {:?}",
             ledger.id, ledger.ensemble
         ),
+        Effect::Trimmed {
+            log,
+            first,
+            first_offset,
+        } => format!("trimmed {log:?} first={first} offset={first_offset}"),
         Effect::Stuck(Stuck::Recovery {
             ledger,
             waiting_for,
@@ -397,6 +408,7 @@ fn bookie(text: &str) -> BookieId {
 /// `b1`, or `!b1` for one that is down.
 fn candidate(text: &&str) -> Candidate {
     Candidate {
+        zone: None,
         bookie: bookie(text),
         writable: true,
         live: !text.starts_with('!'),

@@ -1,0 +1,193 @@
+//! What storing costs in calls and bytes, counted on a simulated disk: the same on every machine.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use bookie::{Answer, Ask, Config, Event, Reclaim, Worker};
+use host::disk::sim::{OpKind, OpRecord, SimDisk};
+use types::storage::AddResult;
+use types::{ByteSize, LedgerId, LedgerSeq, LogId};
+
+use support::{Bookie, add, ledger};
+
+/// Bytes of a large entry: a batch as a busy producer sends it.
+const LARGE: usize = 256 << 10;
+/// Bytes of a small one.
+const SMALL: usize = 1 << 10;
+/// How many large ones fill a memtable.
+const FILLS: u64 = 32;
+
+/// What was asked of a disk.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Calls {
+    writes: usize,
+    syncs: usize,
+    bytes: usize,
+}
+
+impl Calls {
+    /// Of those calls that `is_counted` picks.
+    fn of(record: &[OpRecord], is_counted: impl Fn(&Path) -> bool) -> Self {
+        let mut calls = Self::default();
+        for call in record.iter().filter(|call| is_counted(&call.path)) {
+            match call.kind {
+                OpKind::Write => {
+                    calls.writes += 1;
+                    calls.bytes += call.len;
+                }
+                OpKind::Sync => calls.syncs += 1,
+                OpKind::Open | OpKind::Read | OpKind::SetLen | OpKind::Name | OpKind::SyncDir => {}
+            }
+        }
+        calls
+    }
+
+    fn of_journal(record: &[OpRecord]) -> Self {
+        Self::of(record, |path| path.starts_with("journal"))
+    }
+
+    fn of_data_files(record: &[OpRecord]) -> Self {
+        let is_data = |path: &Path| path.extension().is_some_and(|end| end == "data");
+        Self::of(record, |path| path.starts_with("data") && is_data(path))
+    }
+}
+
+/// A bookie of production's values but for a small memtable. Its next journal file is ready, so that frames are all that
+/// is written to the journal from now on.
+fn open() -> Bookie {
+    let config = Config {
+        memtable: ByteSize::new(FILLS * LARGE as u64),
+        journal_file: ByteSize::mib(16),
+        cache: ByteSize::new(0),
+        ..Config::new(PathBuf::from("journal"), PathBuf::from("data"))
+    };
+    let mut bookie = Bookie::new(SimDisk::new(1), config);
+    bookie.open().unwrap();
+    bookie.tick();
+    bookie.settle();
+    bookie.disk.record(true);
+    bookie
+}
+
+fn frames(bookie: &Bookie) -> u64 {
+    bookie.engine.as_ref().unwrap().stats().frames
+}
+
+/// Hands all adds in at once, and runs the journal's worker until it has no more to do.
+fn journal(bookie: &mut Bookie, ledger: LedgerId, count: u64, size: usize) {
+    let asks = (0..count).map(|id| Ask::Add(add(ledger, id, size, 1)));
+    let tokens: Vec<_> = asks.map(|ask| bookie.ask(ask)).collect();
+    while bookie.run_one(Worker::Journal) {}
+    let stored = Answer::Add(AddResult::Stored);
+    for token in tokens {
+        assert_eq!(bookie.answers.get(&token.0), Some(&stored));
+    }
+}
+
+/// Adds large entries of a ledger one after another, with all that goes on behind them.
+fn fill(bookie: &mut Bookie, ledger: LedgerId, count: u64) {
+    for id in 0..count {
+        assert_eq!(bookie.added(add(ledger, id, LARGE, 1)), AddResult::Stored);
+    }
+}
+
+/// How many bytes were written for each hundred of payload, rounded up.
+fn percent(bytes: usize, payload: usize) -> usize {
+    (bytes * 100).div_ceil(payload)
+}
+
+#[test]
+fn a_group_of_adds_takes_one_write_and_one_sync_however_many_they_are() {
+    for count in [2, 10, 200] {
+        let mut bookie = open();
+        let before = frames(&bookie);
+        // The first add has a frame of its own; the others gather while it is on its way.
+        journal(&mut bookie, ledger(1, 0), count, SMALL);
+        assert_eq!(frames(&bookie) - before, 2, "{count} adds");
+        let record = bookie.disk.take_record();
+        let calls = Calls::of_journal(&record);
+        assert_eq!((calls.writes, calls.syncs), (2, 2), "{count} adds");
+        assert_eq!(record.len(), 4, "nothing else is asked: {record:?}");
+    }
+}
+
+#[test]
+fn a_group_of_large_entries_is_as_large_as_is_allowed_and_one_frame() {
+    let mut bookie = open();
+    let before = frames(&bookie);
+    journal(&mut bookie, ledger(1, 0), 31, LARGE);
+    let calls = Calls::of_journal(&bookie.disk.take_record());
+    // One alone, then three at a time: a fourth would be above the megabyte by its headers.
+    assert_eq!(frames(&bookie) - before, 11);
+    assert_eq!((calls.writes, calls.syncs), (11, 11));
+}
+
+#[test]
+fn the_journal_takes_hardly_more_bytes_than_there_are_of_payload() {
+    // Headers, and what fills up the last block of a frame.
+    for (count, size, most) in [(31, LARGE, 101), (200, SMALL, 110)] {
+        let mut bookie = open();
+        journal(&mut bookie, ledger(1, 0), count, size);
+        let calls = Calls::of_journal(&bookie.disk.take_record());
+        let payload = usize::try_from(count).unwrap() * size;
+        let percent = percent(calls.bytes, payload);
+        assert!((100..=most).contains(&percent), "{percent} {calls:?}");
+    }
+}
+
+#[test]
+fn an_entry_that_comes_alone_costs_the_journal_its_bytes_and_less_than_a_block() {
+    let mut bookie = open();
+    fill(&mut bookie, ledger(1, 0), 8);
+    let calls = Calls::of_journal(&bookie.disk.take_record());
+    assert_eq!((calls.writes, calls.syncs), (8, 8));
+    assert_eq!(calls.bytes, 8 * (LARGE + 4096));
+}
+
+#[test]
+fn a_flush_writes_each_byte_of_payload_once_in_large_pieces() {
+    let mut bookie = open();
+    fill(&mut bookie, ledger(1, 0), FILLS);
+    assert_eq!(bookie.engine.as_ref().unwrap().stats().data_files, 1);
+    let record = bookie.disk.take_record();
+    let payload = usize::try_from(FILLS).unwrap() * LARGE;
+    let data = Calls::of_data_files(&record);
+    let percent_of = |bytes| percent(bytes, payload);
+    assert!((100..=101).contains(&percent_of(data.bytes)), "{data:?}");
+    // Pieces of at least a megabyte, and the end of the file.
+    let pieces = payload.div_ceil(1 << 20) + 1;
+    assert!(data.writes <= pieces, "{data:?}");
+    // A disk without a way past its cache is synced with each piece.
+    assert!(data.syncs <= pieces, "{data:?}");
+    // With the MANIFEST, and all else beside the journal.
+    let all = Calls::of(&record, |path| !path.starts_with("journal"));
+    assert!(percent_of(all.bytes) <= 101, "{all:?}");
+}
+
+#[test]
+fn what_was_trimmed_before_the_flush_costs_the_data_files_nothing() {
+    let mut bookie = open();
+    fill(&mut bookie, ledger(1, 0), FILLS - 1);
+    bookie.handle(Event::Reclaim(Reclaim {
+        trimmed: vec![(LogId::new(1), LedgerSeq::new(1))],
+        ..Reclaim::default()
+    }));
+    bookie.settle();
+    let before = bookie.engine.as_ref().unwrap().stats();
+    // The last one that fits fills the table: of all that is in it only this one is still wanted.
+    fill(&mut bookie, ledger(2, 0), 1);
+    let after = bookie.engine.as_ref().unwrap().stats();
+    assert!(after.mark > before.mark, "it was flushed: {after:?}");
+    let data = Calls::of_data_files(&bookie.disk.take_record());
+    assert!(
+        (100..=101).contains(&percent(data.bytes, LARGE)),
+        "{data:?}"
+    );
+}
