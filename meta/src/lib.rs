@@ -6,12 +6,15 @@
 //! commits, and does it again on a conflict. Leases run on meta's own clock; their state is in the records.
 #![doc = include_str!("../DESIGN.md")]
 
+pub mod audit;
 mod execute;
+pub mod image;
 mod leases;
 mod metrics;
 mod service;
 mod standby;
 pub mod store;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -27,12 +30,15 @@ use tracing::info;
 use types::command::{Command, Reply};
 use types::{ClusterId, Problem};
 
+use audit::{Audit, AuditTask};
+pub use audit::{AuditConfig, AuditConfigError};
 use execute::{Numbering, execute};
 use leases::{LeaseKeeper, LeaseTask};
 use metrics::{Metrics, Timed, Watched};
 use service::Service;
-use standby::{Election, Front, StandingBy};
+use standby::{Election, Front};
 use store::{Embedded, EmbeddedConfig, EtcdConfig, EtcdError, EtcdStandby, OpenError, Store};
+use sweep::SweepTask;
 
 /// Where meta listens and where it keeps its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +49,8 @@ pub struct MetaConfig {
     pub store: EmbeddedConfig,
     /// Where the nodes of the cluster run.
     pub nodes: Nodes,
+    /// How the copies of ledgers are watched over.
+    pub audit: AuditConfig,
 }
 
 /// Where one of several meta processes listens, and the etcd they share.
@@ -54,6 +62,8 @@ pub struct EtcdMetaConfig {
     pub advertise: Option<Address>,
     /// The store.
     pub store: EtcdConfig,
+    /// How the copies of ledgers are watched over.
+    pub audit: AuditConfig,
 }
 
 /// Where the nodes of a cluster run.
@@ -82,6 +92,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// A number that cannot be; the error says what to change.
+    #[error(transparent)]
+    Audit(#[from] AuditConfigError),
     /// The store does not answer, or its records do not make sense.
     #[error("the store's records cannot be used")]
     Records(#[source] Problem),
@@ -105,25 +118,34 @@ impl Meta {
     /// [`StartError`] says what is wrong and what to do.
     pub async fn start(host: &Host, config: MetaConfig) -> Result<Self, StartError> {
         let store = Embedded::start(host, config.store).await?;
-        Self::serve(host, Arc::new(store), config.listen, config.nodes).await
+        Self::serve(
+            host,
+            Arc::new(store),
+            config.listen,
+            config.nodes,
+            config.audit,
+        )
+        .await
     }
 
     /// Serves on a store that is open.
     ///
     /// # Errors
     ///
-    /// [`StartError::Listen`], [`StartError::Records`].
+    /// [`StartError::Listen`], [`StartError::Audit`], [`StartError::Records`].
     pub async fn serve(
         host: &Host,
         store: Arc<dyn Store>,
         listen: Address,
         nodes: Nodes,
+        audit: AuditConfig,
     ) -> Result<Self, StartError> {
+        audit.validate()?;
         host.health.starting(PART);
         // First, so that an address in use is told before anything else happens.
         let incoming = listen_at(host, listen).await?;
         let cluster = store.cluster();
-        let service = activate(host, store, nodes).await?;
+        let service = activate(host, store, nodes, audit).await?;
         let address = serve_calls(host, incoming, server(service));
         info!(%address, %cluster, "meta serves");
         Ok(Self { address, cluster })
@@ -135,8 +157,9 @@ impl Meta {
     ///
     /// # Errors
     ///
-    /// [`StartError::Listen`], [`StartError::Etcd`].
+    /// [`StartError::Listen`], [`StartError::Audit`], [`StartError::Etcd`].
     pub async fn start_on_etcd(host: &Host, config: EtcdMetaConfig) -> Result<Self, StartError> {
+        config.audit.validate()?;
         host.health.starting(PART);
         let incoming = listen_at(host, config.listen).await?;
         let front = Front::default();
@@ -148,7 +171,8 @@ impl Meta {
             standby,
             front,
             advertise: config.advertise.unwrap_or_else(|| address.clone()),
-            standing: Arc::new(StandingBy),
+            standing: Arc::default(),
+            audit: config.audit,
         };
         host.tasks.spawn("meta-election", election.run());
         info!(%address, %cluster, "meta stands by");
@@ -184,7 +208,7 @@ fn serve_calls<M: meta_server::Meta>(
     server: MetaServer<M>,
 ) -> Address {
     let address = incoming.local.clone();
-    let routes = Routes::new().add(server);
+    let routes = Routes::new().dated(&host.clock).add(server);
     let stop = host.tasks.token();
     host.tasks.spawn("meta-server", async move {
         let options = ServerOptions::internal();
@@ -194,7 +218,12 @@ fn serve_calls<M: meta_server::Meta>(
 }
 
 /// Makes sure that the records are this cluster's and starts all leases anew: what a process does before it answers.
-async fn activate(host: &Host, store: Arc<dyn Store>, nodes: Nodes) -> Result<Service, StartError> {
+async fn activate(
+    host: &Host,
+    store: Arc<dyn Store>,
+    nodes: Nodes,
+    audit: AuditConfig,
+) -> Result<Service, StartError> {
     let metrics = Arc::<Metrics>::default();
     let timed = Timed::new(store, host.clock.clone(), Arc::clone(&metrics));
     let store: Arc<dyn Store> = Arc::new(timed);
@@ -222,13 +251,29 @@ async fn activate(host: &Host, store: Arc<dyn Store>, nodes: Nodes) -> Result<Se
     let keeper = keeper.await.map_err(StartError::Records)?;
     let leases = LeaseTask::new(keeper.clone(), seen, stop.clone());
     host.tasks.spawn("meta-leases", leases.run());
+    let audit = Audit::new(
+        Arc::clone(&store),
+        Arc::clone(&numbering),
+        clock.clone(),
+        audit,
+    );
+    let auditing = AuditTask::new(audit.clone(), stop.clone());
+    host.tasks.spawn("meta-audit", auditing.run());
     let watched = Arc::new(Watched {
         metrics,
+        audit,
         leases: keeper,
         revision: store.revision(),
         stop: stop.clone(),
     });
     host.metrics.add(&watched);
     host.health.started(PART, &watched);
-    Ok(Service::new(store, numbering, watched, clock, stop))
+    let (sweep, sweeps) = SweepTask::new(
+        Arc::clone(&store),
+        Arc::clone(&numbering),
+        clock.clone(),
+        stop.clone(),
+    );
+    host.tasks.spawn("meta-sweep", sweeps.run());
+    Ok(Service::new(store, numbering, watched, sweep, clock, stop))
 }

@@ -12,9 +12,11 @@ use catalog::{Need, Snapshot, Write};
 use host::metrics::{Histogram, Page, Source};
 use host::{Clock, Probe};
 use types::chain::ShardOutcome;
+use types::cluster::MetaGeneration;
 use types::command::{Command, Reply};
 use types::{ClusterId, ErrorKind, Problem, Revision};
 
+use crate::audit::Audit;
 use crate::leases::LeaseKeeper;
 use crate::store::{ChangesSince, CommitError, Store, StoreError};
 
@@ -95,6 +97,10 @@ impl Store for Timed {
         self.store.revision()
     }
 
+    fn generation(&self) -> MetaGeneration {
+        self.store.generation()
+    }
+
     fn cluster(&self) -> ClusterId {
         self.store.cluster()
     }
@@ -111,6 +117,7 @@ impl fmt::Debug for Timed {
 pub(crate) struct Watched {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) leases: LeaseKeeper,
+    pub(crate) audit: Audit,
     pub(crate) revision: watch::Receiver<Revision>,
     pub(crate) stop: CancellationToken,
 }
@@ -139,6 +146,13 @@ impl Source for Watched {
             "How long the store took to commit a write, waiting for its turn included.",
             &self.metrics.commit,
         );
+        let plan = self.audit.plan();
+        page.counter(
+            "ledgerline_meta_repaired_copies_total",
+            "Copies of closed ledgers that bookies found whole, since this process became active.",
+            &[],
+            self.audit.copies_done(),
+        );
         let mut gauge = |name, help, value| page.gauge(name, help, &[], value);
         gauge(
             "ledgerline_meta_leases",
@@ -149,6 +163,26 @@ impl Source for Watched {
             "ledgerline_meta_revision",
             "The revision of the last change.",
             self.revision.borrow().get(),
+        );
+        gauge(
+            "ledgerline_meta_ledgers_short",
+            "Closed ledgers that lack a copy known to be whole at a bookie which is there.",
+            plan.short,
+        );
+        gauge(
+            "ledgerline_meta_ledgers_moving",
+            "Closed ledgers with a copy on its way to another bookie.",
+            plan.moving,
+        );
+        gauge(
+            "ledgerline_meta_ledgers_waiting",
+            "Closed ledgers with a copy that is to move and waits for its turn.",
+            plan.waiting,
+        );
+        gauge(
+            "ledgerline_meta_ledgers_beyond_repair",
+            "Closed ledgers that cannot be made good now.",
+            plan.beyond_count,
         );
     }
 }

@@ -16,11 +16,13 @@ use proto::meta as wire;
 use proto::meta_v1 as pb;
 use proto::meta_v1::meta_server;
 use proto::status::to_status;
+use types::command::Command;
 use types::{ClusterId, Problem, Reason, Revision, SessionId};
 
 use crate::execute::{Numbering, ask, execute};
 use crate::metrics::Watched;
 use crate::store::Store;
+use crate::sweep::Sweep;
 use crate::watch::watch;
 
 /// Most commands and queries at a time.
@@ -37,6 +39,7 @@ pub(crate) struct Service {
     store: Arc<dyn Store>,
     numbering: Arc<Numbering>,
     watched: Arc<Watched>,
+    sweep: Sweep,
     clock: Clock,
     stop: CancellationToken,
     calls: Arc<Semaphore>,
@@ -48,6 +51,7 @@ impl Service {
         store: Arc<dyn Store>,
         numbering: Arc<Numbering>,
         watched: Arc<Watched>,
+        sweep: Sweep,
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
@@ -55,6 +59,7 @@ impl Service {
             store,
             numbering,
             watched,
+            sweep,
             clock,
             stop,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
@@ -64,6 +69,12 @@ impl Service {
 
     fn cluster(&self) -> ClusterId {
         self.store.cluster()
+    }
+
+    /// Refuses who is of another cluster, of another version, or knows another generation of the metadata.
+    fn check_caller(&self, caller: Option<&pb::Caller>) -> Result<(), Problem> {
+        wire::check_caller(caller, self.cluster())?;
+        wire::check_generation(caller, &self.store.generation())
     }
 
     /// Runs a call within its bounds. `late` is what to say when it takes too long.
@@ -107,7 +118,12 @@ impl meta_server::Meta for Service {
         let checked = wire::check_newcomer(request.caller.as_ref(), self.cluster());
         checked.map_err(|problem| to_status(&problem))?;
         let revision = *self.store.revision().borrow();
-        Ok(Response::new(wire::hello(self.cluster(), revision)))
+        let generation = self.store.generation();
+        Ok(Response::new(wire::hello(
+            self.cluster(),
+            &generation,
+            revision,
+        )))
     }
 
     async fn execute(
@@ -116,12 +132,18 @@ impl meta_server::Meta for Service {
     ) -> Result<Response<pb::ExecuteResponse>, Status> {
         let request = request.into_inner();
         let call = async {
-            wire::check_caller(request.caller.as_ref(), self.cluster())?;
+            self.check_caller(request.caller.as_ref())?;
             let command = request.command.unwrap_or_default();
             let command = wire::command(command, self.clock.wall())?;
+            self.watched.audit.permits(&command).await?;
             let reply = execute(self.store.as_ref(), &self.numbering, &command).await;
             self.watched.metrics.command(&command, &reply);
-            let reply = Some(wire::reply_to_wire(&reply?));
+            let reply = reply?;
+            self.sweep.done(&command, &reply);
+            if let Command::CopiesWhole { bookie, copies, .. } = &command {
+                self.watched.audit.whole(*bookie, copies);
+            }
+            let reply = Some(wire::reply_to_wire(&reply));
             Ok(pb::ExecuteResponse { reply })
         };
         self.bounded(Reason::OutcomeUnknown, call).await
@@ -133,7 +155,7 @@ impl meta_server::Meta for Service {
     ) -> Result<Response<pb::QueryResponse>, Status> {
         let request = request.into_inner();
         let call = async {
-            wire::check_caller(request.caller.as_ref(), self.cluster())?;
+            self.check_caller(request.caller.as_ref())?;
             let query = wire::query(request.query.unwrap_or_default())?;
             let (answer, revision) = ask(self.store.as_ref(), &query).await?;
             Ok(pb::QueryResponse {
@@ -149,7 +171,8 @@ impl meta_server::Meta for Service {
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
-        let admitted = wire::check_caller(request.caller.as_ref(), self.cluster())
+        let admitted = self
+            .check_caller(request.caller.as_ref())
             .and_then(|()| admit(&self.watches, WATCHES_MAX));
         let permit = admitted.map_err(|problem| to_status(&problem))?;
         let after = request.after.map(Revision::new);
@@ -168,7 +191,7 @@ impl meta_server::Meta for Service {
         let request = request.into_inner();
         // Signs of life are not counted among the calls: refusing them would make a busy time a deadly one.
         let call = async {
-            wire::check_caller(request.caller.as_ref(), self.cluster())?;
+            self.check_caller(request.caller.as_ref())?;
             let session = self
                 .watched
                 .leases
@@ -181,6 +204,31 @@ impl meta_server::Meta for Service {
         answer
             .map(Response::new)
             .map_err(|problem| to_status(&problem))
+    }
+
+    async fn due_copies(
+        &self,
+        request: Request<pb::DueCopiesRequest>,
+    ) -> Result<Response<pb::DueCopiesResponse>, Status> {
+        let request = request.into_inner();
+        let call = async {
+            self.check_caller(request.caller.as_ref())?;
+            let due = self.watched.audit.due(&wire::due_ask(&request)).await?;
+            Ok(wire::due_answer_to_wire(&due))
+        };
+        self.bounded(Reason::Unreachable, call).await
+    }
+
+    async fn repair_plan(
+        &self,
+        request: Request<pb::RepairPlanRequest>,
+    ) -> Result<Response<pb::RepairPlanResponse>, Status> {
+        let request = request.into_inner();
+        let call = async {
+            self.check_caller(request.caller.as_ref())?;
+            Ok(wire::plan_to_wire(&self.watched.audit.plan()))
+        };
+        self.bounded(Reason::Unreachable, call).await
     }
 }
 

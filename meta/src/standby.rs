@@ -5,6 +5,7 @@
 //! process stops at once what it does and stands by again.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use proto::status::to_status;
 use crate::execute::not_active;
 use crate::service::Service;
 use crate::store::{Candidate, EtcdStandby, Lead, Look};
-use crate::{Nodes, PART, StartError, activate};
+use crate::{AuditConfig, Nodes, PART, StartError, activate};
 
 /// How often one that stands by looks whether anybody is active.
 const LOOK: Duration = Duration::from_millis(250);
@@ -94,6 +95,20 @@ impl meta_server::Meta for Front {
     ) -> Result<Response<pb::KeepAliveResponse>, Status> {
         self.service()?.keep_alive(request).await
     }
+
+    async fn due_copies(
+        &self,
+        request: Request<pb::DueCopiesRequest>,
+    ) -> Result<Response<pb::DueCopiesResponse>, Status> {
+        self.service()?.due_copies(request).await
+    }
+
+    async fn repair_plan(
+        &self,
+        request: Request<pb::RepairPlanRequest>,
+    ) -> Result<Response<pb::RepairPlanResponse>, Status> {
+        self.service()?.repair_plan(request).await
+    }
 }
 
 impl fmt::Debug for Front {
@@ -109,16 +124,23 @@ pub(crate) struct Election {
     pub(crate) front: Front,
     /// Where others are sent when this process is active.
     pub(crate) advertise: Address,
+    /// How the copies of ledgers are watched over.
+    pub(crate) audit: AuditConfig,
     /// How it does while it stands by.
     pub(crate) standing: Arc<StandingBy>,
 }
 
-/// A process that stands by does what it is there for.
-#[derive(Debug)]
-pub(crate) struct StandingBy;
+/// A process that stands by does what it is there for as long as etcd answers it.
+#[derive(Debug, Default)]
+pub(crate) struct StandingBy {
+    is_cut_off: AtomicBool,
+}
 
 impl Probe for StandingBy {
     fn ready(&self) -> Result<(), &'static str> {
+        if self.is_cut_off.load(Ordering::Relaxed) {
+            return Err("etcd does not answer");
+        }
         Ok(())
     }
 }
@@ -136,6 +158,10 @@ impl Election {
                 () = stop.cancelled() => return,
                 look = candidate.look() => look,
             };
+            let is_cut_off = look.is_err();
+            self.standing
+                .is_cut_off
+                .store(is_cut_off, Ordering::Relaxed);
             match look {
                 Ok(Look::Active(lead)) => {
                     last = None;
@@ -165,7 +191,7 @@ impl Election {
         let term = self.host.fork("term");
         let active = async {
             let store = Arc::new(self.standby.store(lead));
-            let service = activate(&term, store, Nodes::Anywhere).await?;
+            let service = activate(&term, store, Nodes::Anywhere, self.audit.clone()).await?;
             self.front.set(Role::Active(Box::new(service)));
             info!(address = %self.advertise, "this meta node is active");
             std::future::pending::<Result<(), StartError>>().await

@@ -13,7 +13,7 @@ use meta::Meta;
 use meta::store::{ChangesSince, CommitError, Embedded, EmbeddedConfig, Store, StoreError};
 use meta_client::{MetaClient, MetaConfig, MetaError, Session, SessionConfig, WatchEvent};
 use tokio::sync::watch;
-use types::cluster::{BookieClaim, NodeRole, SessionState};
+use types::cluster::{BookieClaim, MetaGeneration, NodeRole, SessionState};
 use types::command::{Answer, Change, Command, Query, Reply};
 use types::{ClusterId, Incarnation, Quorum, Reason, Revision, WallTime};
 
@@ -25,6 +25,7 @@ const LEASE: Duration = Duration::from_secs(10);
 struct Hanging {
     store: Embedded,
     hangs: Arc<AtomicBool>,
+    generation: MetaGeneration,
 }
 
 impl Store for Hanging {
@@ -57,6 +58,10 @@ impl Store for Hanging {
     fn cluster(&self) -> ClusterId {
         self.store.cluster()
     }
+
+    fn generation(&self) -> MetaGeneration {
+        self.generation
+    }
 }
 
 /// A machine with meta on it, which can be stopped and started, and nodes that share its network.
@@ -64,6 +69,8 @@ struct World {
     base: Host,
     meta: Host,
     hangs: Arc<AtomicBool>,
+    /// What the next start of meta finds in its store.
+    generation: MetaGeneration,
 }
 
 impl World {
@@ -71,7 +78,12 @@ impl World {
         let base = Host::simulated("world", 1);
         let hangs = Arc::new(AtomicBool::new(false));
         let meta = base.fork("none");
-        let mut world = Self { base, meta, hangs };
+        let mut world = Self {
+            base,
+            meta,
+            hangs,
+            generation: MetaGeneration::default(),
+        };
         world.start_meta().await;
         world
     }
@@ -82,12 +94,17 @@ impl World {
             .await
             .unwrap();
         let hangs = Arc::clone(&self.hangs);
-        let store = Arc::new(Hanging { store, hangs });
+        let store = Arc::new(Hanging {
+            store,
+            hangs,
+            generation: self.generation,
+        });
         Meta::serve(
             &host,
             store,
             Address::new("pipe:meta"),
             meta::Nodes::Anywhere,
+            meta::AuditConfig::default(),
         )
         .await
         .unwrap();
@@ -128,6 +145,7 @@ fn create(topic: &str) -> Command {
     Command::CreateTopic {
         name: topic.parse().unwrap(),
         quorum: Quorum::ONE,
+        retention: types::topic::Retention::DEFAULT,
         at: WallTime::from_nanos(0),
     }
 }
@@ -309,6 +327,7 @@ async fn wiped_bookie_waits_for_its_last_process_to_be_over() {
         };
         let session = Session::open(&host, &client, config).await.unwrap();
         let claim = BookieClaim {
+            zone: None,
             name: "b1".parse().unwrap(),
             address: "b:1".to_owned(),
             id: None,
@@ -357,4 +376,79 @@ async fn watch_tells_every_change_across_a_restart_of_meta() {
         }
     }
     assert_eq!(told, ["a", "b", "c"]);
+}
+
+impl World {
+    /// Meta is away for a moment and comes back with metadata of another generation.
+    async fn changes_generation(&mut self, generation: MetaGeneration) {
+        self.stop_meta().await;
+        self.generation = generation;
+        self.start_meta().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_follows_its_metadata_to_another_store_and_keeps_its_session() {
+    let mut world = World::new().await;
+    let node = world.node("serving-1");
+    let client = world.connect(&node).await;
+    let session = Session::open(&node, &client, serving("serving-1"))
+        .await
+        .unwrap();
+    let moved = MetaGeneration::default().next(7, true);
+    world.changes_generation(moved).await;
+    client.execute(create("orders")).await.unwrap();
+    world.base.clock.sleep(LEASE * 3).await;
+    assert!(session.lease_is_certain(node.clock.now()));
+    assert_eq!(states(&client).await, [SessionState::Live]);
+    // And once more, with nobody asking anything but the signs of life.
+    world.changes_generation(moved.next(8, true)).await;
+    world.base.clock.sleep(LEASE * 3).await;
+    assert!(session.lease_is_certain(node.clock.now()));
+    assert_eq!(node.tasks.failure(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_knew_metadata_from_before_a_restore_stops_and_says_why() {
+    let mut world = World::new().await;
+    let node = world.node("serving-1");
+    let client = world.connect(&node).await;
+    let _session = Session::open(&node, &client, serving("serving-1"))
+        .await
+        .unwrap();
+    let restored = MetaGeneration::default().next(7, false);
+    world.changes_generation(restored).await;
+    world.base.clock.sleep(LEASE * 3).await;
+    let failure = node.tasks.failure().unwrap().to_string();
+    assert!(failure.contains("start the node again"), "{failure}");
+    let refused = client.execute(create("orders")).await.unwrap_err();
+    let MetaError::Refused(problem) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(problem.reason, Reason::WrongGeneration);
+    // Started again it takes part.
+    let again = world.node("serving-1");
+    let client = world.connect(&again).await;
+    client.execute(create("orders")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_meta_that_was_left_behind_is_not_believed_and_the_node_lives_on() {
+    let mut world = World::new().await;
+    world
+        .changes_generation(MetaGeneration::default().next(7, true))
+        .await;
+    let node = world.node("serving-1");
+    let client = world.connect(&node).await;
+    let _session = Session::open(&node, &client, serving("serving-1"))
+        .await
+        .unwrap();
+    // A copy of the old store, started by mistake.
+    world.changes_generation(MetaGeneration::default()).await;
+    let refused = client.execute(create("orders")).await.unwrap_err();
+    assert!(
+        matches!(refused, MetaError::Unreachable { .. }),
+        "{refused:?}"
+    );
+    assert_eq!(node.tasks.failure(), None);
 }

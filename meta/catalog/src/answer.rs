@@ -1,16 +1,19 @@
 //! From a query and what was read to an answer.
 
-use types::cluster::{BookieRecord, NodeRole, SessionRecord, SessionState};
+use types::chain::LogStanding;
+use types::cluster::{BookieRecord, NodeRole, SessionRecord, SessionState, ShardPlace};
 use types::command::{Answer, Page, Query};
-use types::topic::SubscriptionState;
-use types::{BookieId, LedgerId, Problem, Reason, ShardId, TopicName};
+use types::{BookieId, LedgerId, LogId, Problem, Reason, ShardId, TopicName};
 
-use crate::codec::{key_prefix, named_prefix};
+use crate::codec::{encode_key, key_prefix, named_prefix};
+use crate::drains::serving_nodes;
 use crate::plan::{Drafting, Halt, view};
 use crate::{Key, KeyRange, Need, Record, Snapshot, Versioned};
 
 /// Most items of a page, whatever was asked for.
 const PAGE_MAX: usize = 1000;
+/// Most logs of one query.
+const LOGS_MAX: usize = 256;
 /// Most ledgers of one query.
 const LEDGERS_MAX: usize = 10_000;
 
@@ -49,8 +52,10 @@ fn dispatch(query: &Query, snapshot: &Snapshot) -> Result<Answer, Halt> {
         }
         Query::Topic(name) => Answer::Topic(one(d.topic(&Key::Topic(name.clone()))?)),
         Query::Subscription(name) => {
+            d.want([Key::Topic(name.topic()), Key::Subscription(name.clone())])?;
+            let topic = one(d.topic(&Key::Topic(name.topic()))?).map(|topic| topic.id);
             let found = one(d.subscription(&Key::Subscription(name.clone()))?);
-            Answer::Subscription(found.filter(|it| it.state != SubscriptionState::Deleted))
+            Answer::Subscription(found.filter(|found| Some(found.topic) == topic))
         }
         Query::Tenants(page) => Answer::Tenants(list(
             snapshot,
@@ -76,16 +81,21 @@ fn dispatch(query: &Query, snapshot: &Snapshot) -> Result<Answer, Halt> {
             })?)
         }
         Query::Subscriptions(topic, page) => {
+            // Those of an earlier topic of this name may still be there.
+            let id = one(d.topic(&Key::Topic(topic.clone()))?).map(|topic| topic.id);
             let names = Names::subscriptions(topic);
             Answer::Subscriptions(list(snapshot, names, page, |record| match record {
-                Record::Subscription(subscription) => Some(subscription),
+                Record::Subscription(it) if Some(it.topic) == id => Some(it),
                 _ => None,
             })?)
         }
         Query::Shard(id) => shard(d, *id)?,
         Query::Ledgers(ids) => ledgers(d, ids)?,
+        Query::Logs(ids) => logs(d, ids)?,
         Query::Bookies => Answer::Bookies(bookies(d, snapshot)?),
         Query::Sessions => Answer::Sessions(sessions(d, snapshot)?),
+        Query::ServingNodes => Answer::ServingNodes(serving_nodes(d)?),
+        Query::Shards(page) => Answer::Shards(shards(d, snapshot, page)?),
     })
 }
 
@@ -94,7 +104,7 @@ fn one<T: Clone>(found: Option<(&T, &Versioned)>) -> Option<T> {
 }
 
 /// One collection of names: its keys, and the key that a name has in it.
-struct Names {
+pub(crate) struct Names {
     kind: Key,
     prefix: String,
 }
@@ -113,12 +123,21 @@ impl Names {
     }
 
     fn topics(namespace: &str) -> Self {
-        let kind = Key::Topic("any".parse().expect("a plain word is a topic's name"));
         let prefix = format!("{namespace}/topics/");
+        Self {
+            prefix,
+            ..Self::all_topics()
+        }
+    }
+
+    /// Those of all namespaces.
+    fn all_topics() -> Self {
+        let kind = Key::Topic("any".parse().expect("a plain word is a topic's name"));
+        let prefix = String::new();
         Self { kind, prefix }
     }
 
-    fn subscriptions(topic: &TopicName) -> Self {
+    pub(crate) fn subscriptions(topic: &TopicName) -> Self {
         let any = topic
             .subscription("any")
             .expect("a plain word is a subscription's name");
@@ -127,6 +146,13 @@ impl Names {
             kind: Key::Subscription(any),
             prefix,
         }
+    }
+}
+
+impl Names {
+    /// The first of them.
+    pub(crate) fn range(&self, limit: usize) -> KeyRange {
+        KeyRange::prefix(named_prefix(&self.kind, &self.prefix), limit)
     }
 }
 
@@ -140,10 +166,7 @@ fn list<T: Clone>(
     if page.limit == 0 {
         return Ok(Vec::new());
     }
-    let mut range = KeyRange::prefix(
-        named_prefix(&names.kind, &names.prefix),
-        page.limit.min(PAGE_MAX),
-    );
+    let mut range = names.range(page.limit.min(PAGE_MAX));
     if let Some(after) = &page.after {
         let full = if after.starts_with(&names.prefix) {
             after.clone()
@@ -152,13 +175,26 @@ fn list<T: Clone>(
         };
         range = range.after(&named_prefix(&names.kind, &full));
     }
-    Ok(read(snapshot, range)?
-        .iter()
-        .filter_map(|(_, versioned)| pick(&versioned.record).cloned())
-        .collect())
+    let limit = range.limit;
+    let mut items = Vec::new();
+    loop {
+        let found = read(snapshot, range.clone())?;
+        let picked = found
+            .iter()
+            .filter_map(|(_, versioned)| pick(&versioned.record).cloned());
+        items.extend(picked.take(limit - items.len()));
+        match found.last() {
+            // What is passed over takes no place in a page: an empty page is the end of the list.
+            Some((last, _)) if items.len() < limit && found.len() == range.limit => {
+                range = range.after(&encode_key(last));
+                range.limit = PAGE_MAX;
+            }
+            _ => return Ok(items),
+        }
+    }
 }
 
-fn read(snapshot: &Snapshot, range: KeyRange) -> Result<&[(Key, Versioned)], Halt> {
+pub(crate) fn read(snapshot: &Snapshot, range: KeyRange) -> Result<&[(Key, Versioned)], Halt> {
     match snapshot.ranges.get(&range) {
         Some(found) => Ok(found),
         None => {
@@ -181,6 +217,29 @@ fn shard(d: &mut Drafting<'_>, id: ShardId) -> Result<Answer, Halt> {
     Ok(Answer::Shard(Some(view), owner))
 }
 
+/// The shards of a page of topics: one read of the topics, and one of what they name.
+fn shards(d: &mut Drafting<'_>, snapshot: &Snapshot, page: &Page) -> Result<Vec<ShardPlace>, Halt> {
+    let topics = list(snapshot, Names::all_topics(), page, |record| match record {
+        Record::Topic(topic) => Some(topic),
+        _ => None,
+    })?;
+    let named = topics.iter().flat_map(|topic| &topic.shards);
+    d.want(named.map(|shard| Key::Shard(*shard)))?;
+    let mut places = Vec::with_capacity(topics.len());
+    for topic in &topics {
+        for shard in &topic.shards {
+            if let Some((record, _)) = d.shard(&Key::Shard(*shard))? {
+                places.push(ShardPlace {
+                    shard: *shard,
+                    topic: topic.name.clone(),
+                    owner: record.owner,
+                });
+            }
+        }
+    }
+    Ok(places)
+}
+
 fn ledgers(d: &mut Drafting<'_>, ids: &[LedgerId]) -> Result<Answer, Halt> {
     if ids.len() > LEDGERS_MAX {
         let wanted = format!("at most {LEDGERS_MAX} at once");
@@ -194,6 +253,31 @@ fn ledgers(d: &mut Drafting<'_>, ids: &[LedgerId]) -> Result<Answer, Halt> {
         }
     }
     Ok(Answer::Ledgers(found))
+}
+
+fn logs(d: &mut Drafting<'_>, ids: &[LogId]) -> Result<Answer, Halt> {
+    if ids.len() > LOGS_MAX {
+        let wanted = format!("at most {LOGS_MAX} at once");
+        return Err(Problem::bad_field("logs", wanted).into());
+    }
+    d.want(ids.iter().map(|id| Key::Log(*id)))?;
+    let mut live = Vec::with_capacity(ids.len());
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        match d.log(&Key::Log(*id))? {
+            Some((log, _)) if log.is_deleted => found.push((*id, LogStanding::Deleted)),
+            Some((log, _)) => live.push((*id, log.shard, log.kind)),
+            None => {} // Nothing is ever dropped because it was not found (I24).
+        }
+    }
+    d.want(live.iter().map(|(_, shard, _)| Key::Shard(*shard)))?;
+    for (id, shard, kind) in live {
+        if let Some((record, _)) = d.shard(&Key::Shard(shard))? {
+            let first = record.chain(kind).first;
+            found.push((id, LogStanding::Live { first }));
+        }
+    }
+    Ok(Answer::Logs(found))
 }
 
 fn bookies(d: &mut Drafting<'_>, snapshot: &Snapshot) -> Result<Vec<BookieRecord>, Halt> {

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use types::chain::{Chain, LedgerState, LogKind, ShardRecord};
-use types::{LedgerId, LogId, Offset, ShardId};
+use types::chain::{
+    Chain, LEDGERS_OF_RESTORE, LedgerState, LogKind, ShardRecord, Verified, first_seq_at,
+};
+use types::{BookieId, LedgerId, LedgerSeq, LogId};
 
 use crate::{Counters, Image, Key, LedgerBody, Record, Versioned};
 
@@ -73,7 +75,9 @@ pub fn check_step(before: &Image, after: &Image) -> Vec<Violation> {
     let mut found = Findings::default();
     for (key, old) in before {
         let Some(new) = after.get(key) else {
-            found.add("I18", format!("{key:?} is gone"));
+            found.check(may_go(key, &old.record, after), "I18", || {
+                format!("{key:?} is gone")
+            });
             continue;
         };
         found.check(old.modified <= new.modified, "M", || {
@@ -103,6 +107,34 @@ pub fn check_step(before: &Image, after: &Image) -> Vec<Violation> {
         }
     }
     found.0
+}
+
+/// Whether a record may be removed: a closed ledger's once its chain no longer has it, what belonged to a deleted topic.
+fn may_go(key: &Key, old: &Record, after: &Image) -> bool {
+    let shard_of = |log: LogId| match after.get(&Key::Log(log)).map(|v| &v.record) {
+        Some(Record::Log(log)) => Some(*log),
+        _ => None,
+    };
+    match (key, old) {
+        (Key::Ledger(id), Record::Ledger(body)) => {
+            let Some(log) = shard_of(id.log()) else {
+                return false;
+            };
+            let is_trimmed = match after.get(&Key::Shard(log.shard)).map(|v| &v.record) {
+                Some(Record::Shard(shard)) => id.seq() < shard.chain(log.kind).first,
+                _ => log.is_deleted,
+            };
+            is_trimmed && matches!(body.state, LedgerState::Closed { .. })
+        }
+        (Key::Loss(id), _) => !after.contains_key(&Key::Ledger(*id)),
+        (Key::Shard(_), Record::Shard(shard)) => shard.is_deleted,
+        (Key::Topic(_), Record::Topic(topic)) => topic.shards.iter().all(|shard| {
+            matches!(after.get(&Key::Shard(*shard)).map(|v| &v.record),
+                Some(Record::Shard(shard)) if shard.is_deleted)
+        }),
+        (Key::Subscription(name), _) => !after.contains_key(&Key::Topic(name.topic())),
+        _ => false,
+    }
 }
 
 #[derive(Default)]
@@ -142,6 +174,12 @@ fn check_number(key: &Key, counters: &Counters, found: &mut Findings) {
     });
 }
 
+/// Whether a ledger may stand at this place of its chain: there, or first after a restore left numbers out.
+fn follows(place: LedgerSeq, seq: LedgerSeq, shard: &ShardRecord) -> bool {
+    let is_first_of_restore = seq.get().is_multiple_of(LEDGERS_OF_RESTORE);
+    seq == place || (seq > place && is_first_of_restore && seq <= first_seq_at(shard.epoch))
+}
+
 fn check_shard(
     image: &Image,
     shard: &ShardRecord,
@@ -150,14 +188,15 @@ fn check_shard(
 ) {
     for kind in LogKind::BOTH {
         let chain = shard.chain(kind);
-        check_log(image, shard.id, kind, chain.log, found);
-        let mut next = Some(Offset::new(0));
+        check_log(image, shard, kind, found);
+        let mut next = Some(chain.first_offset);
+        let mut place = chain.first;
         for (index, link) in chain.links.iter().enumerate() {
             let id = LedgerId::new(chain.log, link.seq);
-            let seq = usize::try_from(link.seq.get()).unwrap_or(usize::MAX);
-            found.check(seq == index, "I18", || {
+            found.check(follows(place, link.seq, shard), "I18", || {
                 format!("ledger {id} is out of its place in the chain")
             });
+            place = link.seq.next();
             match next {
                 Some(next) => found.check(link.first_offset == next, "I18", || {
                     format!("ledger {id} does not begin where the one before it ends")
@@ -174,13 +213,16 @@ fn check_shard(
     }
 }
 
-fn check_log(image: &Image, shard: ShardId, kind: LogKind, log: LogId, found: &mut Findings) {
+fn check_log(image: &Image, shard: &ShardRecord, kind: LogKind, found: &mut Findings) {
+    let log = shard.chain(kind).log;
     let holds = match image.get(&Key::Log(log)).map(|v| &v.record) {
-        Some(Record::Log(record)) => record.shard == shard && record.kind == kind,
+        Some(Record::Log(record)) => {
+            record.shard == shard.id && record.kind == kind && record.is_deleted == shard.is_deleted
+        }
         _ => false,
     };
     found.check(holds, "I14", || {
-        format!("log {log} is not known as that of {shard}")
+        format!("log {log} is not known as that of {}", shard.id)
     });
 }
 
@@ -202,6 +244,7 @@ fn check_link(
     found.check(is_whole, "M", || {
         format!("ledger {id} has an ensemble of the wrong size")
     });
+    check_copies(id, body, found);
     let link = &chain.links[index];
     match (body.state, link.end) {
         (LedgerState::Closed { last, .. }, Some(end)) => {
@@ -234,6 +277,37 @@ fn check_link(
     }
 }
 
+/// What a ledger's record says of its copies makes sense.
+fn check_copies(id: LedgerId, body: &LedgerBody, found: &mut Findings) {
+    let is_member = |bookie| body.ensemble.contains(bookie);
+    let verified: BTreeSet<_> = body.verified.iter().map(|copy| copy.bookie).collect();
+    let are_members = verified.len() == body.verified.len() && verified.iter().all(is_member);
+    found.check(are_members, "I26", || {
+        format!("ledger {id} has a whole copy twice or outside its ensemble")
+    });
+    if let Some(moving) = &body.moving {
+        let is_sane = is_member(&moving.from) && !is_member(&moving.to);
+        found.check(is_sane, "I26", || {
+            format!("ledger {id} moves from outside its ensemble, or into it twice")
+        });
+    }
+    match body.state {
+        LedgerState::Closed { complete, .. } => {
+            found.check(
+                complete == (verified.len() == body.ensemble.len()),
+                "M",
+                || format!("ledger {id} is complete by one word and not by the other"),
+            );
+        }
+        LedgerState::Open | LedgerState::Recovering { .. } => {
+            let is_untouched = verified.is_empty() && body.moving.is_none();
+            found.check(is_untouched, "I26", || {
+                format!("ledger {id} is repaired and not closed")
+            });
+        }
+    }
+}
+
 fn check_shard_step(
     before: &Image,
     after: &Image,
@@ -254,9 +328,20 @@ fn check_shard_step(
         found.check(old_chain.log == new_chain.log, "I14", || {
             format!("{id} changed its log")
         });
-        for (index, old_link) in old_chain.links.iter().enumerate() {
+        found.check(
+            old_chain.first <= new_chain.first && old_chain.first_offset <= new_chain.first_offset,
+            "I29",
+            || format!("what was trimmed of {id} came back"),
+        );
+        for old_link in &old_chain.links {
             let ledger = LedgerId::new(old_chain.log, old_link.seq);
-            match new_chain.links.get(index) {
+            let mut links = new_chain.links.iter();
+            match links.find(|link| link.seq == old_link.seq) {
+                None if old_link.seq < new_chain.first => {
+                    found.check(old_link.end.is_some(), "I29", || {
+                        format!("ledger {ledger} was trimmed and not closed")
+                    });
+                }
                 None => found.add("I18", format!("ledger {ledger} was dropped from its chain")),
                 Some(link) => found.check(
                     link.first_offset == old_link.first_offset
@@ -279,13 +364,11 @@ fn check_tail_step(
     kind: LogKind,
     found: &mut Findings,
 ) {
-    let added = new
-        .chain(kind)
-        .links
-        .len()
-        .saturating_sub(old.chain(kind).links.len());
-    found.check(added <= 1, "I15", || {
-        format!("{} got two ledgers in one step", new.id)
+    let (before_it, now) = (old.chain(kind).next_seq(), new.chain(kind).next_seq());
+    let one_more = before_it.max(first_seq_at(new.epoch)).next();
+    let is_longer = now != before_it;
+    found.check(!is_longer || now == one_more, "I15", || {
+        format!("{} got two ledgers in one step, or lost one", new.id)
     });
     let Some(tail) = old.chain(kind).tail_id() else {
         return;
@@ -300,7 +383,7 @@ fn check_tail_step(
             format!("ledger {tail} was not taken to recovery by a new epoch")
         });
     }
-    if added > 0 {
+    if is_longer {
         let is_closed = matches!(state(after), Some(LedgerState::Closed { .. }));
         found.check(is_closed, "I15", || {
             format!("ledger {tail} has a successor and is not closed")
@@ -313,10 +396,16 @@ fn check_tail_step(
 }
 
 fn check_ledger_step(key: &Key, old: &LedgerBody, new: &LedgerBody, found: &mut Findings) {
+    let is_same = old.ensemble == new.ensemble || is_move(old, new);
+    found.check(is_same && old.quorum == new.quorum, "I18", || {
+        format!("the bookies of {key:?} changed")
+    });
+    let is_kept = |copy: &&Verified| new.verified.iter().any(|kept| kept.bookie == copy.bookie);
+    let lost = old.verified.iter().filter(|copy| !is_kept(copy)).count();
     found.check(
-        old.ensemble == new.ensemble && old.quorum == new.quorum,
-        "I18",
-        || format!("the bookies of {key:?} changed"),
+        lost <= usize::from(old.ensemble != new.ensemble),
+        "I26",
+        || format!("{key:?} lost the word that a copy is whole"),
     );
     let is_allowed = match (old.state, new.state) {
         (LedgerState::Open, _) => true,
@@ -337,6 +426,18 @@ fn check_ledger_step(key: &Key, old: &LedgerBody, new: &LedgerBody, found: &mut 
     found.check(is_allowed, "I3", || {
         format!("{key:?} went from {:?} to {:?}", old.state, new.state)
     });
+}
+
+/// Whether a closed ledger's move came to its end: one place changed hands, to a copy that is whole (I26).
+fn is_move(old: &LedgerBody, new: &LedgerBody) -> bool {
+    let Some(moving) = old.moving else {
+        return false;
+    };
+    let swap = |id: &BookieId| if *id == moving.from { moving.to } else { *id };
+    let wanted: Vec<BookieId> = old.ensemble.iter().map(swap).collect();
+    matches!(old.state, LedgerState::Closed { .. })
+        && new.ensemble == wanted
+        && new.verified.iter().any(|copy| copy.bookie == moving.to)
 }
 
 fn not_below(old: &Counters, new: &Counters) -> bool {

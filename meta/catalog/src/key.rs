@@ -2,9 +2,11 @@
 
 use types::cluster::NodeRole;
 use types::{
-    BookieId, LedgerId, LogId, NamespaceName, NodeName, SessionId, ShardId, SubscriptionName,
-    TenantName, TopicName,
+    BookieId, LedgerId, LedgerSeq, LogId, NamespaceName, NodeName, SessionId, ShardId,
+    SubscriptionName, TenantName, TopicName,
 };
+
+use crate::codec::{encode_key, key_prefix};
 
 /// The place of one record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +66,21 @@ impl KeyRange {
             end,
             limit,
         }
+    }
+
+    /// The ledgers after one, or all, in their order.
+    pub fn ledgers(after: Option<LedgerId>, limit: usize) -> Self {
+        let any = Key::Ledger(LedgerId::new(LogId::new(0), LedgerSeq::new(0)));
+        let all = Self::prefix(key_prefix(&any), limit);
+        match after {
+            Some(after) => all.after(&encode_key(&Key::Ledger(after))),
+            None => all,
+        }
+    }
+
+    /// The shards there are.
+    pub fn shards(limit: usize) -> Self {
+        Self::prefix(key_prefix(&Key::Shard(ShardId::new(0))), limit)
     }
 
     /// The same, without the keys up to and including `after`.

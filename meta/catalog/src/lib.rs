@@ -14,7 +14,10 @@
 //! for the rules by number.
 
 mod answer;
+mod carry;
 mod codec;
+mod copies;
+mod drains;
 mod invariants;
 mod key;
 mod mem;
@@ -24,8 +27,10 @@ mod plan;
 mod record;
 mod shard;
 mod snapshot;
+mod topics;
 
 pub use answer::{Answered, answer};
+pub use carry::{Passage, carry};
 pub use codec::{DecodeError, decode_key, decode_record, encode_key, encode_record};
 pub use invariants::{Violation, check, check_step};
 pub use key::{Key, KeyRange};

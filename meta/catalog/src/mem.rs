@@ -128,6 +128,9 @@ impl MemStore {
             };
             self.records.insert(key, versioned);
         }
+        for key in &write.removes {
+            self.records.remove(key);
+        }
         self.revision = revision;
         let events = write.changes.into_iter();
         Ok((

@@ -1,19 +1,18 @@
-//! Commands on what users name: tenants, namespaces, topics, subscriptions; and the first records of a store.
+//! Commands on what users name: tenants, namespaces, subscriptions; and the first records of a store. Topics have a
+//! file of their own.
 
 use std::time::Duration;
 
-use types::chain::{Chain, LogKind, ShardRecord};
 use types::command::{Change, Command, Reply};
-use types::topic::{
-    NamespaceRecord, SubscriptionRecord, SubscriptionState, TenantRecord, TopicRecord,
-};
+use types::topic::{NamespaceRecord, SubscriptionRecord, SubscriptionState, TenantRecord};
 use types::{
-    ClusterId, Epoch, NamespaceName, Problem, Quorum, Reason, SessionId, SubscriptionId,
-    SubscriptionName, TenantName, TopicName, WallTime,
+    ClusterId, NamespaceName, Problem, Reason, SessionId, SubscriptionId, SubscriptionName,
+    TenantName, WallTime,
 };
 
 use crate::plan::{Done, Drafting, Halt};
-use crate::{Key, LogRecord, Record};
+use crate::topics;
+use crate::{Key, Record};
 
 /// The longest ack deadline: a lease that never ends would keep a message from everybody else.
 const ACK_DEADLINE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -75,59 +74,6 @@ pub(crate) fn create_namespace(
     Ok(Done::write(Reply::Namespace(record)))
 }
 
-/// Makes a topic with one shard: two logs, without ledgers until something is written.
-pub(crate) fn create_topic(
-    d: &mut Drafting<'_>,
-    name: &TopicName,
-    quorum: Quorum,
-    at: WallTime,
-) -> Result<Done, Halt> {
-    let namespace = Key::Namespace(name.namespace());
-    let key = Key::Topic(name.clone());
-    d.want([namespace.clone(), key.clone(), Key::Counters])?;
-    if d.namespace(&namespace)?.is_none() {
-        let problem = not_found(Reason::NamespaceNotFound, "namespace", &name.namespace());
-        return Err(problem.into());
-    }
-    if d.topic(&key)?.is_some() {
-        return Err(exists(name).into());
-    }
-    let mut counters = d.counters()?;
-    let shard = ShardRecord {
-        id: counters.shard,
-        topic: counters.topic,
-        quorum,
-        epoch: Epoch::new(0),
-        owner: None,
-        last_command: None,
-        message: Chain::empty(counters.log),
-        state: Chain::empty(counters.log.next()),
-    };
-    counters.log = counters.log.next().next();
-    counters.shard = counters.shard.next();
-    counters.topic = counters.topic.next();
-    let topic = TopicRecord {
-        id: shard.topic,
-        name: name.clone(),
-        quorum,
-        shards: vec![shard.id],
-        created_at: at,
-    };
-    for kind in LogKind::BOTH {
-        let record = LogRecord {
-            shard: shard.id,
-            kind,
-        };
-        d.put(Key::Log(shard.chain(kind).log), Record::Log(record));
-    }
-    d.tell(Change::Topic(name.clone()));
-    d.tell(Change::Shard(shard.id));
-    d.put(Key::Shard(shard.id), Record::Shard(shard));
-    d.put(key, Record::Topic(topic.clone()));
-    d.put(Key::Counters, Record::Counters(counters));
-    Ok(Done::write(Reply::Topic(topic)))
-}
-
 /// Numbers a subscription. It is `Creating` until the owner's first cursor is durable.
 pub(crate) fn create_subscription(d: &mut Drafting<'_>, command: &Command) -> Result<Done, Halt> {
     let Command::CreateSubscription {
@@ -147,7 +93,10 @@ pub(crate) fn create_subscription(d: &mut Drafting<'_>, command: &Command) -> Re
         return Err(not_found(Reason::TopicNotFound, "topic", &name.topic()).into());
     };
     let before = d.subscription(&key)?;
-    if before.is_some_and(|(before, _)| before.state != SubscriptionState::Deleted) {
+    let is_there = |before: &SubscriptionRecord| {
+        before.topic == topic.id && before.state != SubscriptionState::Deleted
+    };
+    if before.is_some_and(|(before, _)| is_there(before)) {
         return Err(exists(name).into());
     }
     if ack_deadline.is_zero() || *ack_deadline > ACK_DEADLINE_MAX {
@@ -179,8 +128,49 @@ pub(crate) fn activate_subscription(
     name: &SubscriptionName,
     id: SubscriptionId,
 ) -> Result<Done, Halt> {
-    let key = Key::Subscription(name.clone());
-    let Some((record, _)) = d.subscription(&key)? else {
+    let record = numbered(d, name, id)?;
+    match record.state {
+        SubscriptionState::Creating => {}
+        SubscriptionState::Active => {
+            return Ok(Done::Answer(Reply::Subscription(record)));
+        }
+        SubscriptionState::Deleted => {
+            return Err(not_found(Reason::SubscriptionNotFound, "subscription", name).into());
+        }
+    }
+    Ok(set_state(d, record, SubscriptionState::Active))
+}
+
+/// Takes a subscription away. Only while the session owns the shard: an owner that claims later reads a list without it.
+pub(crate) fn delete_subscription(
+    d: &mut Drafting<'_>,
+    name: &SubscriptionName,
+    id: SubscriptionId,
+    session: SessionId,
+) -> Result<Done, Halt> {
+    let topic_key = Key::Topic(name.topic());
+    d.want([topic_key.clone(), Key::Subscription(name.clone())])?;
+    let Some((topic, _)) = d.topic(&topic_key)? else {
+        return Err(not_found(Reason::TopicNotFound, "topic", &name.topic()).into());
+    };
+    let topic = topic.clone();
+    for shard in &topic.shards {
+        topics::owned(d, &topic, *shard, session)?;
+    }
+    let record = numbered(d, name, id)?;
+    if record.state == SubscriptionState::Deleted {
+        return Ok(Done::Answer(Reply::Subscription(record)));
+    }
+    Ok(set_state(d, record, SubscriptionState::Deleted))
+}
+
+/// The subscription of this name, which must be the one with this number.
+fn numbered(
+    d: &mut Drafting<'_>,
+    name: &SubscriptionName,
+    id: SubscriptionId,
+) -> Result<SubscriptionRecord, Halt> {
+    let Some((record, _)) = d.subscription(&Key::Subscription(name.clone()))? else {
         return Err(not_found(Reason::SubscriptionNotFound, "subscription", name).into());
     };
     if record.id != id {
@@ -190,47 +180,7 @@ pub(crate) fn activate_subscription(
             .with("actual", record.id)
             .into());
     }
-    match record.state {
-        SubscriptionState::Creating => {}
-        SubscriptionState::Active => {
-            return Ok(Done::Answer(Reply::Subscription(record.clone())));
-        }
-        SubscriptionState::Deleted => {
-            return Err(not_found(Reason::SubscriptionNotFound, "subscription", name).into());
-        }
-    }
-    Ok(set_state(d, record.clone(), SubscriptionState::Active))
-}
-
-/// Takes a subscription away. Only while the session owns the shard: an owner that claims later reads a list without it.
-pub(crate) fn delete_subscription(
-    d: &mut Drafting<'_>,
-    name: &SubscriptionName,
-    session: SessionId,
-) -> Result<Done, Halt> {
-    let key = Key::Subscription(name.clone());
-    let topic_key = Key::Topic(name.topic());
-    d.want([topic_key.clone(), key.clone()])?;
-    let Some((topic, _)) = d.topic(&topic_key)? else {
-        return Err(not_found(Reason::TopicNotFound, "topic", &name.topic()).into());
-    };
-    let shards = topic.shards.clone();
-    for shard in shards {
-        let (record, _) = crate::shard::shard(d, shard)?;
-        if record.owner != Some(session) {
-            let message = format!("another node owns the topic name={}", name.topic());
-            return Err(Problem::new(Reason::NotOwner, message)
-                .with("epoch", record.epoch.get())
-                .into());
-        }
-    }
-    let Some((record, _)) = d.subscription(&key)? else {
-        return Err(not_found(Reason::SubscriptionNotFound, "subscription", name).into());
-    };
-    if record.state == SubscriptionState::Deleted {
-        return Ok(Done::Answer(Reply::Subscription(record.clone())));
-    }
-    Ok(set_state(d, record.clone(), SubscriptionState::Deleted))
+    Ok(record.clone())
 }
 
 fn set_state(d: &mut Drafting<'_>, record: SubscriptionRecord, state: SubscriptionState) -> Done {
@@ -262,7 +212,7 @@ fn put_namespace(d: &mut Drafting<'_>, name: NamespaceName, at: WallTime) -> Nam
     record
 }
 
-fn exists(name: &dyn std::fmt::Display) -> Problem {
+pub(crate) fn exists(name: &dyn std::fmt::Display) -> Problem {
     Problem::new(
         Reason::AlreadyExists,
         format!("there is one of that name already name={name}"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use types::cluster::{BookieClaim, BookieState, NodeRole, SessionRecord, SessionState};
+use types::cluster::{BookieClaim, BookieDuty, BookieState, NodeRole, SessionRecord, SessionState};
 use types::command::{Change, Command, Reply};
 use types::{BookieId, CommandId, NodeName, Problem, Reason, Revision, SessionId};
 
@@ -98,6 +98,8 @@ pub(crate) fn open_session(d: &mut Drafting<'_>, opening: &Opening<'_>) -> Resul
         }
     }
     let mut counters = d.counters()?;
+    // What the operators want of a node outlives its processes.
+    let is_drained = older.as_ref().is_some_and(|node| node.is_drained);
     let node = older.map_or(counters.node, |node| node.id);
     let record = SessionRecord {
         id: counters.session,
@@ -120,6 +122,7 @@ pub(crate) fn open_session(d: &mut Drafting<'_>, opening: &Opening<'_>) -> Resul
             session: record.id,
             opened_by: opening.command,
             replaced,
+            is_drained,
         }),
     );
     d.put(Key::Counters, Record::Counters(counters));
@@ -241,6 +244,14 @@ pub(crate) fn register(
     };
     let (body, _) = d.bookie(&Key::Bookie(id))?.ok_or_else(|| lost_bookie(id))?;
     let birth = d.birth(id)?.ok_or_else(|| lost_bookie(id))?;
+    if body.duty == BookieDuty::Gone {
+        let message = format!(
+            "the bookie was taken out of the cluster; start it with another --name and an empty \
+             --data-dir name={}",
+            claim.name
+        );
+        return Err(Problem::new(Reason::WrongNode, message).into());
+    }
     if is_repeat(claim, session_id, body, birth) {
         let reply = Reply::Bookie(body.with(id, birth, live));
         return Ok(Done::Answer(reply));
@@ -250,9 +261,11 @@ pub(crate) fn register(
     let body = BookieBody {
         name: claim.name.clone(),
         address: claim.address.clone(),
+        zone: claim.zone.clone(),
         incarnation: claim.incarnation,
         mark: claim.mark,
         state: BookieState::ReadWrite,
+        duty: body.duty,
         session: session_id,
     };
     if disk == Disk::Lost {
@@ -272,7 +285,8 @@ pub(crate) fn register(
 fn is_repeat(claim: &BookieClaim, session: SessionId, body: &BookieBody, birth: Revision) -> bool {
     let same = body.session == session
         && body.incarnation == claim.incarnation
-        && body.address == claim.address;
+        && body.address == claim.address
+        && body.zone == claim.zone;
     // A disk that tells of damage after it knew of its last birth asks for a new one.
     same && !(claim.damaged && claim.born == Some(birth))
 }
@@ -335,9 +349,11 @@ fn first_registration(
     let body = BookieBody {
         name: claim.name.clone(),
         address: claim.address.clone(),
+        zone: claim.zone.clone(),
         incarnation: claim.incarnation,
         mark: claim.mark,
         state: BookieState::ReadWrite,
+        duty: BookieDuty::Active,
         session,
     };
     d.put(Key::Counters, Record::Counters(counters));

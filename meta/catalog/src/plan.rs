@@ -1,13 +1,13 @@
 //! From a command and what was read to an answer or a conditional write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use types::chain::{LedgerRecord, ShardOutcome, ShardRecord, ShardView};
+use types::chain::{LedgerRecord, ShardOutcome, ShardRecord, ShardView, Verified};
 use types::command::{Change, Command, Reply};
 use types::{BookieId, LedgerId, Problem, Reason, Revision};
 
 use crate::{BookieBody, Counters, Key, LedgerBody, Need, Record, Snapshot, Versioned};
-use crate::{names, nodes, shard};
+use crate::{copies, drains, names, nodes, shard, topics};
 
 /// What came of planning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +43,11 @@ pub struct Commit {
 pub struct Write {
     /// Every record read, with its version.
     pub conditions: Vec<Condition>,
-    /// The records written, in order of keys. Nothing is ever removed.
+    /// The records written, in order of keys.
     pub puts: Vec<(Key, Record)>,
+    /// The records removed, in order of keys; none of them is written. A ledger's when it is trimmed, and what belonged
+    /// to a deleted topic: numbers are never given again, so that nothing is ever taken for what was removed.
+    pub removes: Vec<Key>,
     /// What watchers are told.
     pub changes: Vec<Change>,
 }
@@ -122,13 +125,44 @@ fn dispatch(command: &Command, d: &mut Drafting<'_>) -> Result<Done, Halt> {
             mark,
             state,
         } => nodes::report(d, *id, *session, *mark, *state),
+        Command::DrainBookie { id, draining } => copies::drain(d, *id, *draining),
+        Command::RetireBookie { id } => copies::retire(d, *id),
+        Command::DrainServing { name, draining } => drains::drain(d, name, *draining),
+        Command::AssignCopy { ledger, moving } => copies::assign(d, *ledger, *moving),
+        Command::CopiesWhole {
+            bookie,
+            session,
+            born,
+            copies,
+        } => copies::whole(
+            d,
+            Verified {
+                bookie: *bookie,
+                born: *born,
+            },
+            *session,
+            copies,
+        ),
         Command::CreateTenant { name, at } => names::create_tenant(d, name, *at),
         Command::CreateNamespace { name, at } => names::create_namespace(d, name, *at),
-        Command::CreateTopic { name, quorum, at } => names::create_topic(d, name, *quorum, *at),
+        Command::CreateTopic {
+            name,
+            quorum,
+            retention,
+            at,
+        } => topics::create(d, name, *quorum, *retention, *at),
+        Command::UpdateTopic { name, retention } => topics::update(d, name, *retention),
+        Command::DeleteTopic {
+            name,
+            id,
+            session,
+            epoch,
+        } => topics::delete(d, name, *id, (*session, *epoch)),
+        Command::SweepShard { shard } => topics::sweep(d, *shard),
         Command::CreateSubscription { .. } => names::create_subscription(d, command),
         Command::ActivateSubscription { name, id } => names::activate_subscription(d, name, *id),
-        Command::DeleteSubscription { name, session } => {
-            names::delete_subscription(d, name, *session)
+        Command::DeleteSubscription { name, id, session } => {
+            names::delete_subscription(d, name, *id, *session)
         }
         Command::ClaimShard(claim) => shard::claim(d, claim),
         Command::ChangeShard(command) => shard::change(d, command),
@@ -167,6 +201,7 @@ pub(crate) struct Drafting<'a> {
     snapshot: &'a Snapshot,
     conditions: BTreeMap<Key, Option<Revision>>,
     puts: BTreeMap<Key, Record>,
+    removes: BTreeSet<Key>,
     changes: Vec<Change>,
 }
 
@@ -192,8 +227,14 @@ impl<'a> Drafting<'a> {
             snapshot,
             conditions: BTreeMap::new(),
             puts: BTreeMap::new(),
+            removes: BTreeSet::new(),
             changes: Vec::new(),
         }
+    }
+
+    /// What was read.
+    pub(crate) const fn snapshot(&self) -> &'a Snapshot {
+        self.snapshot
     }
 
     /// Reads a record. The decision rests on it from now on, also where there is none.
@@ -246,12 +287,22 @@ impl<'a> Drafting<'a> {
 
     /// The revision of a bookie's last birth.
     pub(crate) fn birth(&mut self, id: BookieId) -> Result<Option<Revision>, Halt> {
-        Ok(self.get(&Key::Birth(id))?.map(|birth| birth.modified))
+        Ok(self.get(&Key::Birth(id))?.map(Versioned::birth))
     }
 
     /// Writes a record.
     pub(crate) fn put(&mut self, key: Key, record: Record) {
+        debug_assert!(
+            !self.removes.contains(&key),
+            "nothing is written after it was removed"
+        );
         self.puts.insert(key, record);
+    }
+
+    /// Removes a record.
+    pub(crate) fn remove(&mut self, key: Key) {
+        self.puts.remove(&key);
+        self.removes.insert(key);
     }
 
     /// Tells watchers.
@@ -268,6 +319,7 @@ impl<'a> Drafting<'a> {
                 .map(|(key, version)| Condition { key, version })
                 .collect(),
             puts: self.puts.into_iter().collect(),
+            removes: self.removes.into_iter().collect(),
             changes: self.changes,
         };
         Commit { write, draft }

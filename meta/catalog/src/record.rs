@@ -1,11 +1,11 @@
 //! What a key holds. Where `types` has the record, it is that; here is what only meta itself sees.
 
-use types::chain::{LedgerRecord, LedgerState, LogKind, ShardRecord};
-use types::cluster::{BookieRecord, BookieState, SessionRecord};
+use types::chain::{Assignment, LedgerRecord, LedgerState, LogKind, ShardRecord, Verified};
+use types::cluster::{BookieDuty, BookieRecord, BookieState, SessionRecord};
 use types::topic::{NamespaceRecord, SubscriptionRecord, TenantRecord, TopicRecord};
 use types::{
     BookieId, ClusterId, CommandId, EntryId, Incarnation, LedgerId, LogId, NodeId, NodeName,
-    Offset, Quorum, Revision, SessionId, ShardId, SubscriptionId, TopicId, WallTime,
+    Offset, Quorum, Revision, SessionId, ShardId, SubscriptionId, TopicId, WallTime, ZoneName,
 };
 
 /// One record.
@@ -39,6 +39,8 @@ pub enum Record {
     Bookie(BookieBody),
     /// At [`Key::Birth`](crate::Key::Birth): empty, its revision says it all.
     Birth,
+    /// At [`Key::Birth`](crate::Key::Birth), carried over from another store: the birth as that store had it.
+    BornAt(Revision),
     /// At [`Key::BookieName`](crate::Key::BookieName).
     BookieName(BookieId),
 }
@@ -75,13 +77,15 @@ impl Counters {
     };
 }
 
-/// The shard of a log.
+/// The shard of a log. It stays when the log is deleted: the positive word that its ledgers may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogRecord {
     /// Which shard.
     pub shard: ShardId,
     /// Which of its two logs.
     pub kind: LogKind,
+    /// Its topic was deleted.
+    pub is_deleted: bool,
 }
 
 /// A ledger's record without what its key and its revision say.
@@ -93,17 +97,37 @@ pub struct LedgerBody {
     pub quorum: Quorum,
     /// How far it is.
     pub state: LedgerState,
+    /// The bookies whose copy was found whole, each once.
+    pub verified: Vec<Verified>,
+    /// The copy that is on its way to another bookie.
+    pub moving: Option<Assignment>,
+    /// The revision that made it in the store it was carried over from; none where this store made it.
+    pub created: Option<Revision>,
 }
 
 impl LedgerBody {
-    /// The whole record.
-    pub fn with(&self, id: LedgerId, created: Revision) -> LedgerRecord {
+    /// One that is not closed: nobody's copy was looked at.
+    pub const fn tail(ensemble: Vec<BookieId>, quorum: Quorum, state: LedgerState) -> Self {
+        Self {
+            ensemble,
+            quorum,
+            state,
+            verified: Vec::new(),
+            moving: None,
+            created: None,
+        }
+    }
+
+    /// The whole record; `made` is when this store made it.
+    pub fn with(&self, id: LedgerId, made: Revision) -> LedgerRecord {
         LedgerRecord {
             id,
-            created,
+            created: self.created.unwrap_or(made),
             ensemble: self.ensemble.clone(),
             quorum: self.quorum,
             state: self.state,
+            verified: self.verified.clone(),
+            moving: self.moving,
         }
     }
 }
@@ -132,6 +156,8 @@ pub struct NodeRecord {
     pub opened_by: CommandId,
     /// Its older sessions whose lease may still run.
     pub replaced: Vec<SessionId>,
+    /// Whether a serving node's shards are to move to others; a bookie has its duty for that.
+    pub is_drained: bool,
 }
 
 /// A bookie's record without what its key, its birth and its session say.
@@ -141,12 +167,16 @@ pub struct BookieBody {
     pub name: NodeName,
     /// Where other nodes reach it.
     pub address: String,
+    /// Its failure domain.
+    pub zone: Option<ZoneName>,
     /// How often it has started.
     pub incarnation: Incarnation,
     /// Its last journal mark.
     pub mark: u64,
     /// How it stands.
     pub state: BookieState,
+    /// What the operators want of it.
+    pub duty: BookieDuty,
     /// Its process instance.
     pub session: SessionId,
 }
@@ -158,10 +188,12 @@ impl BookieBody {
             id,
             name: self.name.clone(),
             address: self.address.clone(),
+            zone: self.zone.clone(),
             born,
             incarnation: self.incarnation,
             mark: self.mark,
             state: self.state,
+            duty: self.duty,
             session: self.session,
             live,
         }

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 
 use types::chain::{
     ChainLink, Claim, LedgerState, LinkEnd, LogKind, ShardChange, ShardCommand, ShardOutcome,
-    ShardRecord,
+    ShardRecord, TRIM_MAX,
 };
 use types::cluster::{NodeRole, SessionState};
 use types::command::{Change, Command, Reply};
-use types::{BookieId, LedgerId, Problem, Reason, Revision, SessionId, ShardId};
+use types::{BookieId, LedgerId, LedgerSeq, Problem, Reason, Revision, SessionId, ShardId};
 
 use crate::names::not_found;
 use crate::nodes::usable;
@@ -35,12 +35,21 @@ pub(crate) fn claim(d: &mut Drafting<'_>, claim: &Claim) -> Result<Done, Halt> {
         return Err(Problem::new(Reason::WrongNode, message).into());
     }
     let (record, version) = shard(d, claim.shard)?;
+    if record.is_deleted {
+        return Err(not_found(Reason::TopicNotFound, "shard", &claim.shard).into());
+    }
     if record.owner == Some(claim.session) && record.last_command == Some(claim.command) {
         let view = view(d, &record, version)?;
         return Ok(Done::Answer(Reply::Shard(ShardOutcome::Committed(view))));
     }
     check_permission(d, &record, claim.session)?;
-    let tails = view(d, &record, version)?.tails;
+    let mut tails = Vec::with_capacity(2);
+    for tail in view(d, &record, version)?.tails {
+        let (body, versioned) = d
+            .ledger(&Key::Ledger(tail.id))?
+            .ok_or_else(|| missing_ledger(tail.id))?;
+        tails.push((tail.id, body.clone(), versioned.created));
+    }
     let record = ShardRecord {
         epoch: record.epoch.next(),
         owner: Some(claim.session),
@@ -48,16 +57,15 @@ pub(crate) fn claim(d: &mut Drafting<'_>, claim: &Claim) -> Result<Done, Halt> {
         ..record
     };
     let mut written = Vec::with_capacity(tails.len());
-    for tail in tails {
+    for (id, tail, made) in tails {
+        let epoch = record.epoch;
+        let state = LedgerState::Recovering { epoch };
         let body = LedgerBody {
-            ensemble: tail.ensemble,
-            quorum: tail.quorum,
-            state: LedgerState::Recovering {
-                epoch: record.epoch,
-            },
+            created: tail.created,
+            ..LedgerBody::tail(tail.ensemble, tail.quorum, state)
         };
-        d.put(Key::Ledger(tail.id), Record::Ledger(body.clone()));
-        written.push((tail.id, body, Some(tail.created)));
+        d.put(Key::Ledger(id), Record::Ledger(body.clone()));
+        written.push((id, body, Some(made)));
     }
     Ok(write_shard(d, record, written))
 }
@@ -125,6 +133,7 @@ pub(crate) fn change(d: &mut Drafting<'_>, command: &ShardCommand) -> Result<Don
             let tails = tails_after(d, &record, created)?;
             return Ok(write_shard(d, record, tails));
         }
+        ShardChange::Trim { log, first } => trim(d, &mut record, *log, *first)?,
         ShardChange::Release => record.owner = None,
     }
     let tails = tails_after(d, &record, None)?;
@@ -201,7 +210,7 @@ fn append(
         }
     }
     let chain = record.chain(kind);
-    let id = LedgerId::new(chain.log, chain.next_seq());
+    let id = LedgerId::new(chain.log, record.next_seq(kind));
     let first_offset = chain
         .next_offset()
         .expect("the tail was closed just before, or there was none");
@@ -209,11 +218,7 @@ fn append(
         let message = format!("a ledger is there that its chain does not name ledger={id}");
         return Err(Problem::new(Reason::Internal, message).into());
     }
-    let body = LedgerBody {
-        ensemble: ensemble.to_vec(),
-        quorum: record.quorum,
-        state: LedgerState::Open,
-    };
+    let body = LedgerBody::tail(ensemble.to_vec(), record.quorum, LedgerState::Open);
     d.put(Key::Ledger(id), Record::Ledger(body.clone()));
     record.chain_mut(kind).links.push(ChainLink {
         seq: id.seq(),
@@ -221,6 +226,40 @@ fn append(
         end: None,
     });
     Ok((id, body))
+}
+
+/// Drops the oldest ledgers of a chain, all of them closed. Their records go in the same commit: who holds a copy learns
+/// from the chain that it may drop it.
+fn trim(
+    d: &mut Drafting<'_>,
+    record: &mut ShardRecord,
+    kind: LogKind,
+    first: LedgerSeq,
+) -> Result<(), Halt> {
+    let chain = record.chain_mut(kind);
+    let dropped = chain
+        .links
+        .iter()
+        .take_while(|link| link.seq < first)
+        .count();
+    let is_closed = chain.links[..dropped].iter().all(|link| link.end.is_some());
+    if dropped == 0 || first > chain.next_seq() || !is_closed {
+        let wanted = format!(
+            "above the first ledger, at most the next one to be made, closed ones only first={first} there={} next={}",
+            chain.first,
+            chain.next_seq()
+        );
+        return Err(Problem::bad_field(field(kind), wanted).into());
+    }
+    if dropped > TRIM_MAX {
+        let wanted = format!("at most {TRIM_MAX} ledgers at once, {dropped} were asked");
+        return Err(Problem::bad_field(field(kind), wanted).into());
+    }
+    for ledger in chain.trim(dropped) {
+        d.remove(Key::Ledger(ledger));
+        d.remove(Key::Loss(ledger));
+    }
+    Ok(())
 }
 
 /// Closes one tail, from exactly the state that the caller may close it from.

@@ -17,6 +17,16 @@ pub struct Versioned {
     pub modified: Revision,
 }
 
+impl Versioned {
+    /// The birth that a record at [`Key::Birth`] tells: its last change, or what was carried over with it.
+    pub const fn birth(&self) -> Revision {
+        match self.record {
+            Record::BornAt(born) => born,
+            _ => self.modified,
+        }
+    }
+}
+
 /// Records and ranges to read.
 ///
 /// Whoever loads them reads *all* that was asked for since planning began anew, at one revision, so that a decision

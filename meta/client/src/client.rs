@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use host::Host;
@@ -11,9 +11,9 @@ use host::net::Address;
 use proto::meta as wire;
 use proto::meta_v1 as pb;
 use proto::meta_v1::meta_client::MetaClient as Stub;
-use proto::transport::{ChannelOptions, INTERNAL_MESSAGE_MAX, channel_with};
+use proto::transport::{INTERNAL_MESSAGE_MAX, Rotation, Turn};
 use tonic::transport::Channel;
-use types::cluster::{BookieClaim, BookieRecord, SessionRecord};
+use types::cluster::{BookieClaim, BookieRecord, MetaGeneration, SessionRecord};
 use types::command::{Answer, Command, Query, Reply};
 use types::{ClusterId, ErrorKind, MonoTime, Reason, SessionId};
 
@@ -56,53 +56,18 @@ struct Shared {
     host: Host,
     config: MetaConfig,
     cluster: ClusterId,
-    nodes: Nodes,
+    /// What this node knows: it follows a move by itself, and nothing else.
+    generation: Mutex<MetaGeneration>,
+    nodes: Rotation,
 }
 
-/// The meta nodes and which of them is asked.
-struct Nodes {
-    channels: Vec<Channel>,
-    turn: AtomicUsize,
-}
-
-/// Whose turn it was when a call was sent.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Turn(usize);
-
-impl Nodes {
-    fn new(host: &Host, addresses: &[Address]) -> Self {
-        let options = ChannelOptions {
-            connect_timeout: Duration::from_secs(1),
-            keepalive_interval: Duration::from_secs(2),
-            keepalive_timeout: Duration::from_secs(2),
-            ..ChannelOptions::default()
-        };
-        let channel = |address| channel_with(&host.net, address, &options);
-        let channels = addresses.iter().map(channel).collect();
-        Self {
-            channels,
-            turn: AtomicUsize::new(0),
-        }
-    }
-
-    /// The node that is asked now, and whose turn it is.
-    fn stub(&self) -> (Stub<Channel>, Turn) {
-        let turn = self.turn.load(Ordering::Relaxed);
-        let channel = self.channels[turn % self.channels.len()].clone();
-        let stub = Stub::new(channel)
-            .max_decoding_message_size(INTERNAL_MESSAGE_MAX)
-            .max_encoding_message_size(INTERNAL_MESSAGE_MAX);
-        (stub, Turn(turn))
-    }
-
-    /// Asks another node than the one that failed. Only the first of many calls that failed on it moves on: two would
-    /// come back to it.
-    fn next(&self, Turn(failed): Turn) {
-        let next = failed.wrapping_add(1);
-        let _ = self
-            .turn
-            .compare_exchange(failed, next, Ordering::Relaxed, Ordering::Relaxed);
-    }
+/// A stub of the meta node that is asked now, and whose turn it is.
+fn stub(nodes: &Rotation) -> (Stub<Channel>, Turn) {
+    let (channel, turn) = nodes.now();
+    let stub = Stub::new(channel)
+        .max_decoding_message_size(INTERNAL_MESSAGE_MAX)
+        .max_encoding_message_size(INTERNAL_MESSAGE_MAX);
+    (stub, turn)
 }
 
 impl MetaClient {
@@ -125,25 +90,26 @@ impl MetaClient {
             "a client of meta has an address"
         );
         let host = host.fork("meta-client");
-        let nodes = Nodes::new(&host, &config.addresses);
+        let nodes = Rotation::new(&host.net, &config.addresses);
         let deadline = host.clock.now().after(patience);
-        let cluster = loop {
-            let (stub, turn) = nodes.stub();
+        let (cluster, generation) = loop {
+            let (stub, turn) = stub(&nodes);
             let error = match hello(&host, stub, deadline).await {
-                Ok(cluster) => break cluster,
+                Ok(told) => break told,
                 Err(error) => error,
             };
-            nodes.next(turn);
+            nodes.failed(turn);
             if !again(&host, deadline, &error).await {
                 return Err(error);
             }
         };
-        tracing::info!(%cluster, "connected to meta");
+        tracing::info!(%cluster, %generation, "connected to meta");
         Ok(Self {
             shared: Arc::new(Shared {
                 host,
                 config,
                 cluster,
+                generation: Mutex::new(generation),
                 nodes,
             }),
         })
@@ -175,7 +141,7 @@ impl MetaClient {
         let deadline = self.deadline();
         let mut was_unknown = None;
         loop {
-            let (stub, turn) = self.shared.nodes.stub();
+            let (stub, turn) = stub(&self.shared.nodes);
             let tried = self.try_execute(stub, &command, is_repeatable, deadline);
             let error = match tried.await {
                 Ok(reply) => return Ok(reply),
@@ -191,7 +157,7 @@ impl MetaClient {
                 _ => return Err(error),
             };
             if error.kind() != ErrorKind::Busy {
-                self.shared.nodes.next(turn);
+                self.shared.nodes.failed(turn);
             }
             let wait = error.retry_after().unwrap_or(RETRY).max(RETRY);
             if !may_pass || !pause(&self.shared.host, wait, deadline).await {
@@ -209,7 +175,7 @@ impl MetaClient {
         deadline: MonoTime,
     ) -> Result<Reply, MetaError> {
         let request = pb::ExecuteRequest {
-            caller: Some(wire::caller(Some(self.cluster()))),
+            caller: Some(self.caller()),
             command: Some(command.clone()),
         };
         let deadline = if is_repeatable {
@@ -271,12 +237,12 @@ impl MetaClient {
         let query = wire::query_to_wire(&query);
         let deadline = self.deadline();
         loop {
-            let (stub, turn) = self.shared.nodes.stub();
+            let (stub, turn) = stub(&self.shared.nodes);
             let error = match self.ask(stub, query.clone(), deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            self.shared.nodes.next(turn);
+            self.shared.nodes.failed(turn);
             if !again(&self.shared.host, deadline, &error).await {
                 return Err(error);
             }
@@ -290,7 +256,7 @@ impl MetaClient {
         deadline: MonoTime,
     ) -> Result<Answer, MetaError> {
         let request = pb::QueryRequest {
-            caller: Some(wire::caller(Some(self.cluster()))),
+            caller: Some(self.caller()),
             query: Some(query),
         };
         let timeout = self
@@ -308,6 +274,22 @@ impl MetaClient {
         wire::answer(answer).map_err(MetaError::Refused)
     }
 
+    pub(crate) fn one_try(&self) -> MonoTime {
+        self.shared.host.clock.now().after(TRY_TIMEOUT)
+    }
+
+    /// The answer to a single try; after a failure another node is asked next time.
+    pub(crate) fn heard<T>(
+        &self,
+        turn: Turn,
+        answer: Result<tonic::Response<T>, MetaError>,
+    ) -> Result<T, MetaError> {
+        if answer.is_err() {
+            self.shared.nodes.failed(turn);
+        }
+        answer.map(tonic::Response::into_inner)
+    }
+
     /// Tells what changes from now on.
     pub fn watch(&self) -> MetaWatch {
         MetaWatch::new(self.clone())
@@ -320,14 +302,14 @@ impl MetaClient {
         timeout: Duration,
     ) -> Result<SessionRecord, MetaError> {
         let request = pb::KeepAliveRequest {
-            caller: Some(wire::caller(Some(self.cluster()))),
+            caller: Some(self.caller()),
             session: session.get(),
         };
-        let (mut stub, turn) = self.shared.nodes.stub();
+        let (mut stub, turn) = stub(&self.shared.nodes);
         let deadline = self.host().clock.now().after(timeout);
         let answer = self.within(deadline, stub.keep_alive(request)).await;
         if matches!(&answer, Err(error) if error.kind() != ErrorKind::Fenced) {
-            self.shared.nodes.next(turn);
+            self.shared.nodes.failed(turn);
         }
         let session = answer?
             .into_inner()
@@ -341,12 +323,12 @@ impl MetaClient {
     }
 
     pub(crate) fn stub(&self) -> (Stub<Channel>, Turn) {
-        self.shared.nodes.stub()
+        stub(&self.shared.nodes)
     }
 
     /// Asks another node than the one that failed.
     pub(crate) fn another_node(&self, failed: Turn) {
-        self.shared.nodes.next(failed);
+        self.shared.nodes.failed(failed);
     }
 
     fn deadline(&self) -> MonoTime {
@@ -357,18 +339,61 @@ impl MetaClient {
             .after(self.shared.config.timeout)
     }
 
-    async fn within<T>(
-        &self,
+    /// Boxed, since a call takes kilobytes and whoever asks meta seldom, a publish among them, has room for it all the time.
+    pub(crate) fn within<'a, T: 'a>(
+        &'a self,
         deadline: MonoTime,
-        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    ) -> Result<tonic::Response<T>, MetaError> {
-        let clock = &self.shared.host.clock;
-        match clock.timeout(deadline.since(clock.now()), call).await {
-            Ok(answer) => answer.map_err(|status| MetaError::of(&status)),
-            Err(_) => Err(MetaError::OutcomeUnknown {
-                reason: "no answer in time".to_owned(),
-            }),
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send + 'a,
+    ) -> Pin<Box<dyn Future<Output = Result<tonic::Response<T>, MetaError>> + Send + 'a>> {
+        Box::pin(async move {
+            let clock = &self.shared.host.clock;
+            let error = match clock.timeout(deadline.since(clock.now()), call).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(status)) => MetaError::of(&status),
+                Err(_) => {
+                    let reason = "no answer in time".to_owned();
+                    return Err(MetaError::OutcomeUnknown { reason });
+                }
+            };
+            Err(self.after_move(error, deadline).await)
+        })
+    }
+
+    /// After a refusal for the generation: asks for the present one, and follows when it goes on from the one known here
+    /// without a break. The call did not happen, and may be tried again.
+    pub(crate) async fn after_move(&self, error: MetaError, deadline: MonoTime) -> MetaError {
+        match &error {
+            MetaError::Refused(problem) if problem.reason == Reason::WrongGeneration => {}
+            _ => return error,
         }
+        let (stub, _) = self.stub();
+        let told = match hello(&self.shared.host, stub, deadline).await {
+            Ok((cluster, told)) if cluster == self.cluster() => told,
+            Ok(_) => return error,
+            Err(error) => return error,
+        };
+        let mut known = self.generation();
+        // Another call may have followed meanwhile.
+        if !told.is(&known) {
+            if !told.goes_on_from(&known) {
+                return error;
+            }
+            tracing::info!(from = %*known, to = %told, "meta was moved to another store");
+            *known = told;
+        }
+        MetaError::Unreachable {
+            reason: "meta was moved to another store; it is asked again".to_owned(),
+        }
+    }
+
+    fn generation(&self) -> MutexGuard<'_, MetaGeneration> {
+        let generation = &self.shared.generation;
+        generation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who asks.
+    pub(crate) fn caller(&self) -> pb::Caller {
+        wire::caller_of(self.cluster(), &self.generation())
     }
 }
 
@@ -379,8 +404,14 @@ const fn is_repeatable(command: &Command) -> bool {
         | Command::EndSession { .. }
         | Command::RegisterBookie { .. }
         | Command::ReportBookie { .. }
+        | Command::DrainBookie { .. }
+        | Command::RetireBookie { .. }
+        | Command::DrainServing { .. }
+        | Command::CopiesWhole { .. }
         | Command::ActivateSubscription { .. }
         | Command::DeleteSubscription { .. }
+        | Command::UpdateTopic { .. }
+        | Command::DeleteTopic { .. }
         | Command::AcceptLoss { .. } => true,
         // A second try would be told that the name is taken, and not by whom.
         Command::CreateTenant { .. }
@@ -392,7 +423,9 @@ const fn is_repeatable(command: &Command) -> bool {
         | Command::ChangeShard(_)
         // Meta's own.
         | Command::Bootstrap { .. }
+        | Command::AssignCopy { .. }
         | Command::ReviveSession { .. }
+        | Command::SweepShard { .. }
         | Command::ExpireSession { .. } => false,
     }
 }
@@ -420,7 +453,7 @@ async fn hello(
     host: &Host,
     mut stub: Stub<Channel>,
     deadline: MonoTime,
-) -> Result<ClusterId, MetaError> {
+) -> Result<(ClusterId, MetaGeneration), MetaError> {
     let request = pb::HelloRequest {
         caller: Some(wire::caller(None)),
     };

@@ -12,6 +12,7 @@
 //! quarter of the lease before meta's can: the node doubts before meta lets anybody claim what it serves.
 
 mod client;
+mod copies;
 mod error;
 mod session;
 mod watch;

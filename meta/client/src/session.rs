@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use types::cluster::{NodeRole, SessionRecord, SessionState};
 use types::command::{Command, Reply};
-use types::{CommandId, ErrorKind, MonoTime, NodeName, SessionId};
+use types::{CommandId, ErrorKind, MonoTime, NodeName, Problem, Reason, SessionId};
 
 use crate::{MetaClient, MetaError};
 
@@ -152,11 +152,17 @@ impl fmt::Debug for Session {
 
 /// Meta says that the session is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the session is over, another process of this name has begun; give each node its own --name session={session}"
-)]
-struct SessionOver {
-    session: SessionId,
+enum SessionOver {
+    #[error(
+        "the session is over, another process of this name has begun; give each node its own --name session={session}"
+    )]
+    Replaced { session: SessionId },
+    /// The metadata was restored: what this process knows may be of the time that is forgotten.
+    #[error("the session is over session={session}: {problem}")]
+    Forgotten {
+        session: SessionId,
+        problem: Problem,
+    },
 }
 
 struct Keeper {
@@ -195,11 +201,15 @@ impl Keeper {
                     SessionState::Live => self.renewed(sent),
                     SessionState::Expired => {}
                     SessionState::Replaced | SessionState::Ended => {
-                        return Err(SessionOver { session: self.id });
+                        return Err(SessionOver::Replaced { session: self.id });
                     }
                 },
+                Err(MetaError::Refused(problem)) if problem.reason == Reason::WrongGeneration => {
+                    let session = self.id;
+                    return Err(SessionOver::Forgotten { session, problem });
+                }
                 Err(error) if error.kind() == ErrorKind::Fenced => {
-                    return Err(SessionOver { session: self.id });
+                    return Err(SessionOver::Replaced { session: self.id });
                 }
                 Err(error) => {
                     tracing::debug!(session = %self.id, %error, "meta did not hear the sign of life");

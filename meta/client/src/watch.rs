@@ -8,12 +8,12 @@ use proto::meta as wire;
 use proto::meta::Watched;
 use proto::meta_v1 as pb;
 use proto::meta_v1::meta_client::MetaClient as Stub;
+use proto::transport::Turn;
 use tonic::Streaming;
 use tonic::transport::Channel;
 use types::Revision;
 use types::command::ChangeEvent;
 
-use crate::client::Turn;
 use crate::{MetaClient, MetaError};
 
 /// What a watch tells.
@@ -90,13 +90,16 @@ impl MetaWatch {
         mut stub: Stub<Channel>,
     ) -> Result<Streaming<pb::WatchResponse>, MetaError> {
         let request = pb::WatchRequest {
-            caller: Some(wire::caller(Some(self.meta.cluster()))),
+            caller: Some(self.meta.caller()),
             after: self.after.map(Revision::get),
         };
-        let answer = stub.watch(request).await;
-        Ok(answer
-            .map_err(|status| MetaError::of(&status))?
-            .into_inner())
+        match stub.watch(request).await {
+            Ok(answer) => Ok(answer.into_inner()),
+            Err(status) => {
+                let deadline = self.meta.one_try();
+                Err(self.meta.after_move(MetaError::of(&status), deadline).await)
+            }
+        }
     }
 
     fn take_in(&mut self, answer: pb::WatchResponse) {

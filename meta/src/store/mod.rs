@@ -15,8 +15,8 @@
 //!    or says that they are no longer all known.
 
 mod changes;
-mod embedded;
-mod etcd;
+pub(crate) mod embedded;
+pub(crate) mod etcd;
 #[cfg(test)]
 pub(crate) mod suite;
 
@@ -26,6 +26,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use catalog::{Need, Snapshot, Write};
+use types::cluster::MetaGeneration;
 use types::command::ChangeEvent;
 use types::{ClusterId, Revision};
 
@@ -70,6 +71,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// The cluster that the store was made for.
     fn cluster(&self) -> ClusterId;
+
+    /// Which life of the cluster's metadata it holds.
+    fn generation(&self) -> MetaGeneration;
 }
 
 /// What [`Store::changes`] found.

@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, join_all};
 use tokio::sync::watch;
 
 use catalog::{Condition, Key, KeyRange, MemStore, Need, Record, Snapshot, Write, encode_key};
+use types::cluster::MetaGeneration;
 use types::command::{Change, ChangeEvent};
 use types::topic::TenantRecord;
 use types::{BookieId, ClusterId, Revision, SessionId, ShardId, WallTime};
@@ -20,12 +21,23 @@ where
     S: Store,
 {
     empty_store_has_nothing(&fresh().await).await;
+    run_on_used(fresh).await;
+}
+
+/// The same for stores that may have other records, and revisions behind them.
+pub(crate) async fn run_on_used<F, S>(fresh: F)
+where
+    F: Fn() -> BoxFuture<'static, S>,
+    S: Store,
+{
     commits_have_revisions_of_their_own(&fresh().await).await;
     creation_stays_and_version_moves(&fresh().await).await;
     conflict_writes_nothing(&fresh().await).await;
     condition_on_absence_holds_only_before_the_record(&fresh().await).await;
     condition_on_an_untouched_record_guards_the_others(&fresh().await).await;
     every_record_of_a_write_has_one_revision(&fresh().await).await;
+    a_removed_record_is_gone_and_made_anew(&fresh().await).await;
+    a_write_on_a_removed_record_conflicts(&fresh().await).await;
     ranges_come_in_order_up_to_their_limit(&fresh().await).await;
     of_racing_writes_on_one_version_one_wins(Arc::new(fresh().await)).await;
     changes_are_told_in_order_from_any_revision(&fresh().await).await;
@@ -49,7 +61,15 @@ pub(crate) fn write(conditions: &[(Key, Option<Revision>)], puts: &[Key]) -> Wri
             .iter()
             .map(|key| (key.clone(), Record::Birth))
             .collect(),
+        removes: Vec::new(),
         changes: Vec::new(),
+    }
+}
+
+fn removing(conditions: &[(Key, Option<Revision>)], removes: &[Key], puts: &[Key]) -> Write {
+    Write {
+        removes: removes.to_vec(),
+        ..write(conditions, puts)
     }
 }
 
@@ -117,6 +137,54 @@ async fn conflict_writes_nothing(store: &dyn Store) {
     assert_eq!(versions(store, &shard(2)).await, None);
     let right = write(&[(shard(1), Some(new))], &[shard(2)]);
     assert!(store.commit(right).await.unwrap() > new);
+}
+
+async fn a_removed_record_is_gone_and_made_anew(store: &dyn Store) {
+    let made = store
+        .commit(write(&[], &[shard(1), shard(2)]))
+        .await
+        .unwrap();
+    // With a write of another record, and of one that is not there.
+    let remove = removing(
+        &[(shard(1), Some(made))],
+        &[shard(1), shard(9)],
+        &[shard(3)],
+    );
+    let removed = store.commit(remove).await.unwrap();
+    assert_eq!(versions(store, &shard(1)).await, None);
+    assert_eq!(versions(store, &shard(2)).await, Some((made, made)));
+    assert_eq!(versions(store, &shard(3)).await, Some((removed, removed)));
+    let all = KeyRange {
+        start: vec![0],
+        end: vec![255],
+        limit: 10,
+    };
+    let need = Need {
+        keys: BTreeSet::new(),
+        ranges: BTreeSet::from([all.clone()]),
+    };
+    let listed = store.read(need).await.unwrap();
+    let keys: Vec<_> = listed.ranges[&all]
+        .iter()
+        .map(|(key, _)| key.clone())
+        .collect();
+    assert_eq!(keys, [shard(2), shard(3)]);
+    let anew = store
+        .commit(write(&[(shard(1), None)], &[shard(1)]))
+        .await
+        .unwrap();
+    assert_eq!(versions(store, &shard(1)).await, Some((anew, anew)));
+}
+
+async fn a_write_on_a_removed_record_conflicts(store: &dyn Store) {
+    let made = store.commit(write(&[], &[shard(1)])).await.unwrap();
+    store.commit(removing(&[], &[shard(1)], &[])).await.unwrap();
+    let stale = write(&[(shard(1), Some(made))], &[shard(2)]);
+    assert_eq!(store.commit(stale).await, Err(CommitError::Conflict));
+    store.commit(write(&[], &[shard(1)])).await.unwrap();
+    let stale = removing(&[(shard(1), Some(made))], &[shard(1)], &[]);
+    assert_eq!(store.commit(stale).await, Err(CommitError::Conflict));
+    assert!(versions(store, &shard(1)).await.is_some());
 }
 
 async fn condition_on_absence_holds_only_before_the_record(store: &dyn Store) {
@@ -212,6 +280,7 @@ async fn changes_are_told_in_order_from_any_revision(store: &dyn Store) {
         Change::Session(SessionId::new(2)),
         Change::Topic("orders".parse().unwrap()),
     ];
+    let begin = *store.revision().borrow();
     let mut told = Vec::new();
     for change in &changes {
         let revision = store
@@ -225,10 +294,7 @@ async fn changes_are_told_in_order_from_any_revision(store: &dyn Store) {
         store.commit(write(&[], &[shard(1)])).await.unwrap(); // Tells nothing.
     }
     let now = read(store, []).await.revision;
-    assert_eq!(
-        events(store, Revision::default(), 99).await,
-        (told.clone(), now)
-    );
+    assert_eq!(events(store, begin, 99).await, (told.clone(), now));
     let after = told[0].revision;
     assert_eq!(events(store, after, 99).await, (told[1..].to_vec(), now));
     assert_eq!(events(store, now, 99).await, (Vec::new(), now));
@@ -239,9 +305,10 @@ async fn changes_come_in_whole_revisions(store: &dyn Store) {
         Change::Shard(ShardId::new(1)),
         Change::Shard(ShardId::new(2)),
     ];
+    let begin = *store.revision().borrow();
     let first = store.commit(telling(&both)).await.unwrap();
     let second = store.commit(telling(&both)).await.unwrap();
-    let (part, upto) = events(store, Revision::default(), 1).await;
+    let (part, upto) = events(store, begin, 1).await;
     assert_eq!((part.len(), upto), (2, first));
     let (rest, upto) = events(store, upto, 1).await;
     assert_eq!((rest.len(), upto), (2, second));
@@ -319,6 +386,10 @@ impl Store for Reference {
 
     fn revision(&self) -> watch::Receiver<Revision> {
         self.publish.subscribe()
+    }
+
+    fn generation(&self) -> MetaGeneration {
+        MetaGeneration::default()
     }
 
     fn cluster(&self) -> ClusterId {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use types::chain::{Chain, ChainLink, LinkEnd};
-use types::{EntryId, LedgerSeq, LogId, Offset, Quorum};
+use types::{EntryId, LedgerSeq, LogId, Offset, Quorum, Revision};
 
 use super::{DecodeError, malformed};
 
@@ -25,6 +25,10 @@ impl Writer {
 
     pub(super) fn u8(&mut self, value: u8) {
         self.0.push(value);
+    }
+
+    pub(super) fn bool(&mut self, value: bool) {
+        self.u8(u8::from(value));
     }
 
     pub(super) fn u32(&mut self, value: u32) {
@@ -74,6 +78,8 @@ impl Writer {
 
     pub(super) fn chain(&mut self, chain: &Chain) {
         self.u64(chain.log.get());
+        self.u32(chain.first.get());
+        self.u64(chain.first_offset.get());
         self.list(&chain.links, |out, link| {
             out.u32(link.seq.get());
             out.u64(link.first_offset.get());
@@ -88,11 +94,17 @@ impl Writer {
 pub(super) struct Reader<'b> {
     bytes: &'b [u8],
     what: &'static str,
+    /// The format that the bytes are of.
+    pub(super) format: u8,
 }
 
 impl<'b> Reader<'b> {
     pub(super) const fn new(bytes: &'b [u8], what: &'static str) -> Self {
-        Self { bytes, what }
+        Self {
+            bytes,
+            what,
+            format: super::FORMAT,
+        }
     }
 
     const fn malformed(&self) -> DecodeError {
@@ -137,6 +149,14 @@ impl<'b> Reader<'b> {
 
     pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_be_bytes)
+    }
+
+    /// A revision carried over from another store, at the end of a record; none in a record that this store made.
+    pub(super) fn carried(&mut self) -> Result<Option<Revision>, DecodeError> {
+        if self.bytes.is_empty() {
+            return Ok(None);
+        }
+        self.u64().map(|revision| Some(Revision::new(revision)))
     }
 
     pub(super) fn u128(&mut self) -> Result<u128, DecodeError> {
@@ -208,6 +228,8 @@ impl<'b> Reader<'b> {
     pub(super) fn chain(&mut self) -> Result<Chain, DecodeError> {
         Ok(Chain {
             log: LogId::new(self.u64()?),
+            first: LedgerSeq::new(self.u32()?),
+            first_offset: Offset::new(self.u64()?),
             links: self.list(|r| {
                 Ok(ChainLink {
                     seq: LedgerSeq::new(r.u32()?),

@@ -5,26 +5,43 @@
 //! under another's key is found as surely as a flipped bit.
 
 mod fields;
+mod storage;
 #[cfg(test)]
 mod tests;
 
-use types::chain::{LedgerState, LogKind, ShardRecord};
-use types::cluster::{BookieState, NodeRole, SessionRecord, SessionState};
+use types::chain::{LogKind, ShardRecord};
+use types::cluster::{NodeRole, SessionRecord, SessionState};
 use types::topic::{
-    NamespaceRecord, StartPosition, SubscriptionMode, SubscriptionRecord, SubscriptionState,
-    TenantRecord, TopicRecord,
+    NamespaceRecord, Retention, StartPosition, SubscriptionMode, SubscriptionRecord,
+    SubscriptionState, TenantRecord, TopicRecord,
 };
 use types::{
-    BookieId, ClusterId, CommandId, EntryId, Epoch, Incarnation, LedgerId, LedgerSeq, LogId,
-    NodeId, Offset, SessionId, ShardId, SubscriptionId, TopicId, WallTime, crc32c_of,
+    BookieId, ByteSize, ClusterId, CommandId, EntryId, Epoch, LedgerId, LedgerSeq, LogId, NodeId,
+    Offset, SessionId, ShardId, SubscriptionId, TopicId, WallTime, crc32c_of,
 };
 
-use crate::{BookieBody, Counters, Key, LedgerBody, LogRecord, LossRecord, NodeRecord, Record};
+use crate::{Counters, Key, LogRecord, LossRecord, NodeRecord, Record};
 
 use fields::{Reader, Writer};
+use storage::{read_bookie, read_ledger, write_bookie, write_ledger};
 
 /// The format of records. A store with a higher one is refused.
-pub(crate) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 5;
+
+/// The oldest format that is read: without whose copies of a ledger are whole, and without what is wanted of a bookie.
+const OLDEST: u8 = 2;
+
+/// The first format with copies and duties.
+const COPIES_SINCE: u8 = 3;
+
+/// The first format that says whether a serving node is drained.
+const DRAINED_SINCE: u8 = 4;
+
+/// The first format that says in which failure domain a bookie is.
+const ZONES_SINCE: u8 = 4;
+
+/// The first format that numbers the assignments of copies.
+const ASSIGNMENTS_SINCE: u8 = 5;
 
 /// Why bytes are no key or no record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +53,7 @@ pub enum DecodeError {
         key: Box<Key>,
     },
     /// Written by a version of Ledgerline that this one does not know.
-    #[error("the record has a newer format, use the version that wrote it format={format}")]
+    #[error("the record has another format, use the version that wrote it format={format}")]
     Format {
         /// The format byte.
         format: u8,
@@ -178,9 +195,10 @@ pub fn decode_record(key: &Key, bytes: &[u8]) -> Result<Record, DecodeError> {
     }
     let mut r = Reader::new(body, "record");
     let format = r.u8()?;
-    if format != FORMAT {
+    if !(OLDEST..=FORMAT).contains(&format) {
         return Err(DecodeError::Format { format });
     }
+    r.format = format;
     let record = read_record(key, &mut r)?;
     r.end()?;
     Ok(record)
@@ -207,6 +225,7 @@ fn write_record(out: &mut Writer, record: &Record) {
                 LogKind::Message => 0,
                 LogKind::State => 1,
             });
+            out.bool(log.is_deleted);
         }
         Record::Ledger(body) => write_ledger(out, body),
         Record::Loss(loss) => {
@@ -220,10 +239,12 @@ fn write_record(out: &mut Writer, record: &Record) {
             out.u64(node.session.get());
             out.raw(&node.opened_by.to_bytes());
             out.list(&node.replaced, |out, session| out.u64(session.get()));
+            out.bool(node.is_drained);
         }
         Record::Session(session) => write_session(out, session),
         Record::Bookie(body) => write_bookie(out, body),
         Record::Birth => {}
+        Record::BornAt(born) => out.u64(born.get()),
         Record::BookieName(id) => out.u64(id.get()),
     }
 }
@@ -250,6 +271,7 @@ fn read_record(key: &Key, r: &mut Reader<'_>) -> Result<Record, DecodeError> {
                 1 => LogKind::State,
                 _ => return Err(malformed("log kind")),
             },
+            is_deleted: r.bool()?,
         }),
         Key::Ledger(_) => Record::Ledger(read_ledger(r)?),
         Key::Loss(_) => Record::Loss(LossRecord {
@@ -263,10 +285,11 @@ fn read_record(key: &Key, r: &mut Reader<'_>) -> Result<Record, DecodeError> {
             session: SessionId::new(r.u64()?),
             opened_by: CommandId::new(r.u128()?),
             replaced: r.list(|r| r.u64().map(SessionId::new))?,
+            is_drained: r.format >= DRAINED_SINCE && r.bool()?,
         }),
         Key::Session(_) => Record::Session(read_session(r)?),
         Key::Bookie(_) => Record::Bookie(read_bookie(r)?),
-        Key::Birth(_) => Record::Birth,
+        Key::Birth(_) => r.carried()?.map_or(Record::Birth, Record::BornAt),
         Key::BookieName(_) => Record::BookieName(BookieId::new(r.u64()?)),
     })
 }
@@ -297,6 +320,8 @@ fn write_topic(out: &mut Writer, topic: &TopicRecord) {
     out.u64(topic.id.get());
     out.text(topic.name.as_str());
     out.quorum(topic.quorum);
+    out.option(topic.retention.time, Writer::duration);
+    out.option(topic.retention.bytes, |out, bytes| out.u64(bytes.get()));
     out.list(&topic.shards, |out, shard| out.u64(shard.get()));
     out.u64(topic.created_at.as_nanos());
 }
@@ -306,6 +331,10 @@ fn read_topic(r: &mut Reader<'_>) -> Result<TopicRecord, DecodeError> {
         id: TopicId::new(r.u64()?),
         name: r.text_as()?,
         quorum: r.quorum()?,
+        retention: Retention {
+            time: r.option(Reader::duration)?,
+            bytes: r.option(|r| r.u64().map(ByteSize::new))?,
+        },
         shards: r.list(|r| r.u64().map(ShardId::new))?,
         created_at: WallTime::from_nanos(r.u64()?),
     })
@@ -372,6 +401,7 @@ fn write_shard(out: &mut Writer, shard: &ShardRecord) {
     out.option(shard.last_command, |out, id| out.raw(&id.to_bytes()));
     out.chain(&shard.message);
     out.chain(&shard.state);
+    out.bool(shard.is_deleted);
 }
 
 fn read_shard(r: &mut Reader<'_>) -> Result<ShardRecord, DecodeError> {
@@ -384,41 +414,7 @@ fn read_shard(r: &mut Reader<'_>) -> Result<ShardRecord, DecodeError> {
         last_command: r.option(|r| r.u128().map(CommandId::new))?,
         message: r.chain()?,
         state: r.chain()?,
-    })
-}
-
-fn write_ledger(out: &mut Writer, body: &LedgerBody) {
-    out.list(&body.ensemble, |out, id| out.u64(id.get()));
-    out.quorum(body.quorum);
-    match body.state {
-        LedgerState::Open => out.u8(0),
-        LedgerState::Recovering { epoch } => {
-            out.u8(1);
-            out.u64(epoch.get());
-        }
-        LedgerState::Closed { last, complete } => {
-            out.u8(2);
-            out.option(last, |out, last| out.u64(last.get()));
-            out.u8(u8::from(complete));
-        }
-    }
-}
-
-fn read_ledger(r: &mut Reader<'_>) -> Result<LedgerBody, DecodeError> {
-    Ok(LedgerBody {
-        ensemble: r.list(|r| r.u64().map(BookieId::new))?,
-        quorum: r.quorum()?,
-        state: match r.u8()? {
-            0 => LedgerState::Open,
-            1 => LedgerState::Recovering {
-                epoch: Epoch::new(r.u64()?),
-            },
-            2 => LedgerState::Closed {
-                last: r.option(|r| r.u64().map(EntryId::new))?,
-                complete: r.bool()?,
-            },
-            _ => return Err(malformed("ledger state")),
-        },
+        is_deleted: r.bool()?,
     })
 }
 
@@ -454,33 +450,6 @@ fn read_session(r: &mut Reader<'_>) -> Result<SessionRecord, DecodeError> {
             3 => SessionState::Replaced,
             _ => return Err(malformed("session state")),
         },
-    })
-}
-
-fn write_bookie(out: &mut Writer, body: &BookieBody) {
-    out.text(body.name.as_str());
-    out.text(&body.address);
-    out.u64(body.incarnation.get());
-    out.u64(body.mark);
-    out.u8(match body.state {
-        BookieState::ReadWrite => 0,
-        BookieState::ReadOnly => 1,
-    });
-    out.u64(body.session.get());
-}
-
-fn read_bookie(r: &mut Reader<'_>) -> Result<BookieBody, DecodeError> {
-    Ok(BookieBody {
-        name: r.text_as()?,
-        address: r.text()?.to_owned(),
-        incarnation: Incarnation::new(r.u64()?),
-        mark: r.u64()?,
-        state: match r.u8()? {
-            0 => BookieState::ReadWrite,
-            1 => BookieState::ReadOnly,
-            _ => return Err(malformed("bookie state")),
-        },
-        session: SessionId::new(r.u64()?),
     })
 }
 

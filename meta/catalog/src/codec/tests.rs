@@ -4,7 +4,12 @@ use std::time::Duration;
 use types::chain::{Chain, ChainLink, LinkEnd};
 use types::{Quorum, TopicName};
 
+use types::chain::{Assignment, LedgerState, Verified};
+use types::cluster::{BookieDuty, BookieState};
+use types::{Incarnation, Revision};
+
 use super::*;
+use crate::{BookieBody, LedgerBody};
 
 /// One of each, with every option both ways.
 #[expect(clippy::too_many_lines, reason = "a table with one of each")]
@@ -24,11 +29,8 @@ fn samples() -> Vec<(Key, Record)> {
             next_offset: Offset::new(10),
         })
     };
-    let body = |state| LedgerBody {
-        ensemble: [3, 1, 2].map(BookieId::new).to_vec(),
-        quorum: Quorum::THREE_TWO,
-        state,
-    };
+    let members = [3, 1, 2].map(BookieId::new);
+    let body = |state| LedgerBody::tail(members.to_vec(), Quorum::THREE_TWO, state);
     let mut samples = vec![
         (Key::Cluster, Record::Cluster(ClusterId::new(0xabc))),
         (Key::Counters, Record::Counters(Counters::FIRST)),
@@ -52,6 +54,10 @@ fn samples() -> Vec<(Key, Record)> {
                 id: TopicId::new(5),
                 name: topic,
                 quorum: Quorum::THREE_TWO,
+                retention: Retention {
+                    time: Some(Duration::new(60, 1)),
+                    bytes: Some(ByteSize::mib(5)),
+                },
                 shards: vec![ShardId::new(6)],
                 created_at: at,
             }),
@@ -80,9 +86,12 @@ fn samples() -> Vec<(Key, Record)> {
                 last_command: Some(CommandId::new(0x1234)),
                 message: Chain {
                     log: LogId::new(17),
+                    first: LedgerSeq::new(0),
+                    first_offset: Offset::new(0),
                     links: vec![link(0, end(Some(2))), link(1, end(None)), link(2, None)],
                 },
                 state: Chain::empty(LogId::new(18)),
+                is_deleted: false,
             }),
         ),
         (
@@ -90,6 +99,7 @@ fn samples() -> Vec<(Key, Record)> {
             Record::Log(LogRecord {
                 shard: ShardId::new(6),
                 kind: LogKind::State,
+                is_deleted: true,
             }),
         ),
         (
@@ -108,6 +118,7 @@ fn samples() -> Vec<(Key, Record)> {
                 session: SessionId::new(8),
                 opened_by: CommandId::new(77),
                 replaced: vec![SessionId::new(5)],
+                is_drained: true,
             }),
         ),
         (
@@ -126,11 +137,13 @@ fn samples() -> Vec<(Key, Record)> {
         (
             Key::Bookie(BookieId::new(3)),
             Record::Bookie(BookieBody {
+                zone: Some("rack-1".parse().unwrap()),
                 name: "b1".parse().unwrap(),
                 address: "127.0.0.1:9100".to_owned(),
                 incarnation: Incarnation::new(4),
                 mark: 99,
                 state: BookieState::ReadOnly,
+                duty: BookieDuty::Draining,
                 session: SessionId::new(8),
             }),
         ),
@@ -161,6 +174,31 @@ fn samples() -> Vec<(Key, Record)> {
         let id = LedgerId::new(LogId::new(17), seq);
         samples.push((Key::Ledger(id), Record::Ledger(body(state))));
     }
+    let repaired = LedgerBody {
+        verified: vec![Verified {
+            bookie: BookieId::new(1),
+            born: Revision::new(6),
+        }],
+        moving: Some(Assignment {
+            from: BookieId::new(3),
+            to: BookieId::new(4),
+            number: Revision::new(8),
+        }),
+        ..body(LedgerState::Closed {
+            last: Some(EntryId::new(7)),
+            complete: false,
+        })
+    };
+    let id = LedgerId::new(LogId::new(17), LedgerSeq::new(4));
+    samples.push((Key::Ledger(id), Record::Ledger(repaired)));
+    let carried = LedgerBody {
+        created: Some(Revision::new(5)),
+        ..body(LedgerState::Open)
+    };
+    let id = LedgerId::new(LogId::new(17), LedgerSeq::new(5));
+    samples.push((Key::Ledger(id), Record::Ledger(carried)));
+    let born = Record::BornAt(Revision::new(6));
+    samples.push((Key::Birth(BookieId::new(4)), born));
     samples
 }
 
@@ -188,6 +226,58 @@ fn bytes_are_frozen() {
         })
         .collect();
     assert_eq!(shown, include_str!("golden.txt"), "shown:\n{shown}");
+}
+
+/// What an older format had, read as it is meant now.
+fn aged(format: u8, record: Record) -> Record {
+    match record {
+        Record::Node(mut node) => {
+            node.is_drained &= format >= DRAINED_SINCE;
+            Record::Node(node)
+        }
+        Record::Ledger(mut body) if format < COPIES_SINCE => {
+            if let LedgerState::Closed { complete, .. } = &mut body.state {
+                *complete = false;
+            }
+            body.verified.clear();
+            body.moving = None;
+            Record::Ledger(body)
+        }
+        Record::Ledger(mut body) => {
+            if let Some(moving) = &mut body.moving {
+                moving.number = Revision::new(0);
+            }
+            Record::Ledger(body)
+        }
+        Record::Bookie(mut body) if format < COPIES_SINCE => {
+            body.duty = BookieDuty::Active;
+            body.zone = None;
+            Record::Bookie(body)
+        }
+        Record::Bookie(mut body) if format < ZONES_SINCE => {
+            body.zone = None;
+            Record::Bookie(body)
+        }
+        other => other,
+    }
+}
+
+#[test]
+fn records_of_older_formats_are_read() {
+    for (format, written) in [
+        (2, include_str!("golden_2.txt")),
+        (3, include_str!("golden_3.txt")),
+        (4, include_str!("golden_4.txt")),
+    ] {
+        for (line, (key, record)) in written.lines().zip(samples()) {
+            let (_, bytes) = line.split_once(' ').unwrap();
+            let bytes: Vec<u8> = (0..bytes.len() / 2)
+                .map(|at| u8::from_str_radix(&bytes[2 * at..2 * at + 2], 16).unwrap())
+                .collect();
+            assert_eq!(bytes[0], format);
+            assert_eq!(decode_record(&key, &bytes), Ok(aged(format, record)));
+        }
+    }
 }
 
 #[test]

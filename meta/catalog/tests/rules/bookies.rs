@@ -46,6 +46,18 @@ fn same_disk_started_again_keeps_its_birth_at_once() {
 }
 
 #[test]
+fn a_bookie_is_in_the_zone_that_its_last_start_named() {
+    let mut world = World::new();
+    let (record, _) = world.bookie("b1");
+    assert_eq!(record.zone, None);
+    let session = world.open(NodeRole::Bookie, "b1").id;
+    let mut claim = restarted(&record);
+    claim.zone = Some("rack-1".parse().unwrap());
+    let moved = world.register(claim, session).unwrap();
+    assert_eq!(moved.zone.unwrap().as_str(), "rack-1");
+}
+
+#[test]
 fn repeated_registration_changes_nothing() {
     let mut world = World::new();
     let session = world.open(NodeRole::Bookie, "b1").id;

@@ -3,6 +3,12 @@
 #[cfg(test)]
 mod bookies;
 #[cfg(test)]
+mod carried;
+#[cfg(test)]
+mod copies;
+#[cfg(test)]
+mod drains;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod queries;
@@ -12,5 +18,7 @@ mod random;
 mod sessions;
 #[cfg(test)]
 mod shards;
+#[cfg(test)]
+mod topics;
 #[cfg(test)]
 mod world;

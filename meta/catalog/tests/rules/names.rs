@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use types::command::{Answer, Command, Query, Reply};
-use types::topic::{StartPosition, SubscriptionMode, SubscriptionState};
+use types::topic::{Retention, StartPosition, SubscriptionMode, SubscriptionState};
 use types::{ClusterId, Problem, Quorum, Reason, SubscriptionId};
 
 use crate::world::{AT, World};
@@ -10,6 +10,7 @@ fn create_topic(world: &mut World, name: &str) -> Result<Reply, Problem> {
     world.apply(Command::CreateTopic {
         name: name.parse().unwrap(),
         quorum: Quorum::ONE,
+        retention: Retention::DEFAULT,
         at: AT,
     })
 }
@@ -170,6 +171,7 @@ fn subscription_is_deleted_by_the_owners_session_only_and_its_name_gets_another_
     let (owner, other) = (world.serving("s1").id, world.serving("s2").id);
     let delete = |session| Command::DeleteSubscription {
         name: name.clone(),
+        id: first.id,
         session,
     };
     let free = world.apply(delete(owner)).unwrap_err();
@@ -190,7 +192,10 @@ fn subscription_is_deleted_by_the_owners_session_only_and_its_name_gets_another_
         );
     }
     let query = Query::Subscription(name.clone());
-    assert_eq!(world.store.query(&query), Ok(Answer::Subscription(None)));
+    let Ok(Answer::Subscription(Some(kept))) = world.store.query(&query) else {
+        panic!("its record stays");
+    };
+    assert_eq!(kept.state, SubscriptionState::Deleted);
     let activate = Command::ActivateSubscription {
         name: name.clone(),
         id: first.id,
@@ -199,7 +204,15 @@ fn subscription_is_deleted_by_the_owners_session_only_and_its_name_gets_another_
         world.apply(activate).unwrap_err().reason,
         Reason::SubscriptionNotFound
     );
-    assert_ne!(make(&mut world).id, first.id);
+    let second = make(&mut world);
+    assert_ne!(second.id, first.id);
+    // A deletion whose answer was lost is sent again: it is not of this one.
+    let late = world.apply(delete(owner)).unwrap_err();
+    assert_eq!(late.reason, Reason::VersionMismatch);
+    assert_eq!(
+        world.store.query(&query),
+        Ok(Answer::Subscription(Some(second)))
+    );
 }
 
 #[test]

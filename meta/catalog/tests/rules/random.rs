@@ -1,13 +1,16 @@
 //! Any mix of commands, delayed, repeated, lost and planned again, keeps every rule.
 
-use catalog::{Commit, MemStore, Planned, check, check_step};
+use catalog::{Commit, Key, MemStore, Planned, Record, Versioned, check, check_step};
 use proptest::prelude::*;
-use types::chain::{Claim, LinkEnd, LogKind, ShardChange, ShardCommand, ShardOutcome, ShardView};
+use types::chain::{
+    Claim, LinkEnd, LogKind, Move, ShardChange, ShardCommand, ShardOutcome, ShardView, WholeCopy,
+};
 use types::cluster::{BookieClaim, BookieRecord, BookieState, NodeRole};
 use types::command::{Answer, Command, Query, Reply};
+use types::topic::Retention;
 use types::{
-    BookieId, ClusterId, CommandId, EntryId, Incarnation, Offset, Quorum, Revision, SessionId,
-    ShardId,
+    BookieId, ClusterId, CommandId, EntryId, Incarnation, LedgerId, LedgerSeq, Offset, Quorum,
+    Revision, SessionId, ShardId, TopicId, TopicName,
 };
 
 use crate::world::{AT, opening};
@@ -36,6 +39,10 @@ enum Step {
     },
     Topic {
         name: u8,
+        how: u8,
+    },
+    Sweep {
+        shard: u8,
     },
     Claim {
         shard: u8,
@@ -53,6 +60,16 @@ enum Step {
         state: bool,
         more: u8,
     },
+    Assign {
+        ledger: u8,
+        from: u8,
+        to: u8,
+    },
+    Whole {
+        ledger: u8,
+        bookie: u8,
+        older: bool,
+    },
     /// Carries out a commit that was planned earlier, if it still holds.
     Land {
         which: u8,
@@ -69,13 +86,18 @@ fn step() -> impl Strategy<Value = (Step, bool)> {
             .prop_map(|(bookie, session, lost)| Step::Register { bookie, session, lost }),
         1 => (b(), b(), b())
             .prop_map(|(bookie, session, mark)| Step::Report { bookie, session, mark }),
-        1 => b().prop_map(|name| Step::Topic { name }),
+        2 => (b(), b()).prop_map(|(name, how)| Step::Topic { name, how }),
+        1 => b().prop_map(|shard| Step::Sweep { shard }),
         4 => (b(), b(), any::<bool>())
             .prop_map(|(shard, session, repeat)| Step::Claim { shard, session, repeat }),
         8 => (b(), b(), b(), b())
             .prop_map(|(shard, stale, what, last)| Step::Change { shard, stale, what, last }),
         1 => (b(), any::<bool>(), b())
             .prop_map(|(shard, state, more)| Step::AcceptLoss { shard, state, more }),
+        2 => (b(), b(), b())
+            .prop_map(|(ledger, from, to)| Step::Assign { ledger, from, to }),
+        4 => (b(), b(), prop::bool::weighted(0.2))
+            .prop_map(|(ledger, bookie, older)| Step::Whole { ledger, bookie, older }),
         4 => b().prop_map(|which| Step::Land { which }),
     ];
     // Every fourth command is delayed between planning and committing.
@@ -184,17 +206,16 @@ impl Run {
                 mark: mark.into(),
                 state: BookieState::ReadWrite,
             },
-            Step::Topic { name } => Command::CreateTopic {
-                name: ["x", "y"][usize::from(name % 2)].parse().unwrap(),
-                quorum: Quorum::ONE,
-                at: AT,
+            Step::Topic { name, how } => return self.topic(name, how),
+            Step::Sweep { shard } => Command::SweepShard {
+                shard: ShardId::new(u64::from(shard % 3) + 1),
             },
             Step::Claim {
                 shard,
                 session: s,
                 repeat,
             } => Command::ClaimShard(Claim {
-                shard: ShardId::new(u64::from(shard % 2) + 1),
+                shard: ShardId::new(u64::from(shard % 3) + 1),
                 session: session(s),
                 command: self.id(repeat),
             }),
@@ -206,14 +227,111 @@ impl Run {
             } => {
                 return self.change(shard, stale, what, last);
             }
-            Step::AcceptLoss { shard, state, more } => {
-                return self.accept_loss(shard, state, more);
-            }
+            Step::AcceptLoss { shard, state, more } => return self.loss(shard, state, more),
+            Step::Assign { .. } | Step::Whole { .. } => return self.copies(step),
             Step::Land { .. } => return None,
         })
     }
 
-    fn accept_loss(&self, shard: u8, state: bool, more: u8) -> Option<Command> {
+    /// A command on the copies of some ledger.
+    fn copies(&self, step: &Step) -> Option<Command> {
+        Some(match *step {
+            Step::Assign { ledger, from, to } => Command::AssignCopy {
+                ledger: self.ledger(ledger)?,
+                moving: (to % 8 > 0).then(|| Move {
+                    from: BookieId::new(u64::from(from % 3) + 1),
+                    to: BookieId::new(u64::from(to % 3) + 1),
+                }),
+            },
+            Step::Whole {
+                ledger,
+                bookie,
+                older,
+            } => {
+                let id = BookieId::new(u64::from(bookie % 3) + 1);
+                let mut known = self.bookies.iter().filter(|record| record.id == id);
+                let record = if older {
+                    known.next()
+                } else {
+                    known.next_back()
+                }?;
+                Command::CopiesWhole {
+                    bookie: id,
+                    session: record.session,
+                    born: record.born,
+                    copies: vec![self.copy(self.ledger(ledger)?, id)],
+                }
+            }
+            _ => return None,
+        })
+    }
+
+    /// The copy of a ledger that a bookie has looked at just now.
+    fn copy(&self, ledger: LedgerId, bookie: BookieId) -> WholeCopy {
+        let moving = match self.store.image().get(&Key::Ledger(ledger)) {
+            Some(Versioned {
+                record: Record::Ledger(body),
+                ..
+            }) => body.moving,
+            _ => None,
+        };
+        let here = moving.filter(|assigned| assigned.to == bookie);
+        WholeCopy {
+            ledger,
+            assignment: here.map(|assigned| assigned.number),
+        }
+    }
+
+    /// One of the ledgers there are.
+    fn ledger(&self, which: u8) -> Option<LedgerId> {
+        let ledgers = self.store.image().keys().filter_map(|key| match key {
+            Key::Ledger(id) => Some(*id),
+            _ => None,
+        });
+        let ledgers: Vec<LedgerId> = ledgers.collect();
+        let at = usize::from(which).checked_rem(ledgers.len())?;
+        Some(ledgers[at])
+    }
+
+    fn topic(&self, name: u8, how: u8) -> Option<Command> {
+        let name: TopicName = ["x", "y"][usize::from(name % 2)].parse().unwrap();
+        match how % 4 {
+            0 => Some(Command::UpdateTopic {
+                name,
+                retention: Retention::FOREVER,
+            }),
+            1 => self.delete(name, how),
+            _ => Some(Command::CreateTopic {
+                name,
+                quorum: Quorum::ONE,
+                retention: Retention::DEFAULT,
+                at: AT,
+            }),
+        }
+    }
+
+    /// A deletion by the owner, or by another session.
+    fn delete(&self, name: TopicName, how: u8) -> Option<Command> {
+        let Ok(Answer::Topic(Some(topic))) = self.store.query(&Query::Topic(name.clone())) else {
+            return None;
+        };
+        let record = self.view(topic.shards[0])?.record;
+        let owner = record.owner;
+        let other = session(how);
+        let is_stale = how >= 224;
+        Some(Command::DeleteTopic {
+            name,
+            id: if is_stale {
+                TopicId::new(topic.id.get() + 1)
+            } else {
+                topic.id
+            },
+            session: owner.filter(|_| how < 192).unwrap_or(other),
+            epoch: record.epoch,
+        })
+    }
+
+    fn loss(&self, shard: u8, state: bool, more: u8) -> Option<Command> {
         let view = self.view(ShardId::new(u64::from(shard % 2) + 1))?;
         let kind = LogKind::BOTH[usize::from(state)];
         let link = view.record.chain(kind).tail()?;
@@ -249,7 +367,7 @@ impl Run {
 
     /// A change that makes sense on some view, which may be an old one.
     fn change(&mut self, shard: u8, stale: u8, what: u8, last: u8) -> Option<Command> {
-        let present = self.view(ShardId::new(u64::from(shard % 2) + 1));
+        let present = self.view(ShardId::new(u64::from(shard % 3) + 1));
         let view = match stale % 4 {
             0 if !self.views.is_empty() => {
                 self.views[usize::from(stale) % self.views.len()].clone()
@@ -264,7 +382,7 @@ impl Run {
         };
         let kind = LogKind::BOTH[usize::from(what % 2)];
         let bookie = BookieId::new(u64::from(last % 3) + 1);
-        let change = match what % 8 {
+        let change = match what % 10 {
             0..=2 => ShardChange::CloseRecovered {
                 message: end(LogKind::Message),
                 state: end(LogKind::State),
@@ -278,6 +396,10 @@ impl Run {
                 log: kind,
                 close: end(kind),
                 successor: None,
+            },
+            7 | 8 => ShardChange::Trim {
+                log: kind,
+                first: LedgerSeq::new(view.record.chain(kind).first.get() + u32::from(last % 4)),
             },
             _ => ShardChange::Release,
         };

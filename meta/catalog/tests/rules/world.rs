@@ -8,6 +8,7 @@ use types::chain::{
 };
 use types::cluster::{BookieClaim, BookieRecord, NodeRole, SessionRecord};
 use types::command::{Answer, Command, Query, Reply};
+use types::topic::Retention;
 use types::{
     BookieId, ClusterId, CommandId, EntryId, Incarnation, Offset, Problem, Quorum, SessionId,
     ShardId, WallTime,
@@ -97,6 +98,7 @@ impl World {
         match self.apply(Command::CreateTopic {
             name,
             quorum,
+            retention: Retention::DEFAULT,
             at: AT,
         }) {
             Ok(Reply::Topic(topic)) => topic.shards[0],
@@ -185,6 +187,7 @@ pub(crate) fn opening(role: NodeRole, name: &str, command: CommandId) -> Command
 /// What a bookie finds on an empty disk.
 pub(crate) fn blank(name: &str) -> BookieClaim {
     BookieClaim {
+        zone: None,
         name: name.parse().unwrap(),
         address: format!("{name}:1"),
         id: None,
@@ -198,6 +201,7 @@ pub(crate) fn blank(name: &str) -> BookieClaim {
 /// What a bookie finds that was registered as `record` and starts again.
 pub(crate) fn restarted(record: &BookieRecord) -> BookieClaim {
     BookieClaim {
+        zone: record.zone.clone(),
         name: record.name.clone(),
         address: record.address.clone(),
         id: Some(record.id),

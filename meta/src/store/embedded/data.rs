@@ -1,13 +1,16 @@
 //! The tables, and what is done to them in one transaction.
 //!
 //! `records`: a key's bytes → created, modified (u64 each, big-endian), CRC32C over key and both, the record's bytes.
-//! `changes`: a revision → its changes. `facts`: `revision`, `oldest` (changes after it are known), `cluster`, and the
-//! [`Sum`] of each of the other two.
+//! `changes`: a revision → its changes. `facts`: `revision`, `oldest` (changes after it are known), `cluster`, the
+//! [`Sum`] of each of the other two, and in a store that was restored the revision it began at (`restored`).
 
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+    WriteTransaction,
+};
 
 use catalog::{
-    Key, KeyRange, Need, Snapshot, Versioned, Write, decode_key, decode_record, encode_key,
+    Key, KeyRange, Need, Record, Snapshot, Versioned, Write, decode_key, decode_record, encode_key,
     encode_record,
 };
 use types::{ClusterId, Revision, crc32c_of};
@@ -76,15 +79,81 @@ pub(super) fn create_tables(db: &Database, cluster: ClusterId) -> Result<(), Dat
     let txn = db.begin_write()?;
     txn.open_table(RECORDS)?;
     txn.open_table(CHANGES)?;
-    let mut facts = txn.open_table(FACTS)?;
-    facts.insert("cluster", cluster.get())?;
-    facts.insert("revision", 0)?;
-    facts.insert("oldest", 0)?;
-    facts.insert("records", Sum::default().to_bits())?;
-    facts.insert("changes", Sum::default().to_bits())?;
-    drop(facts);
+    first_facts(&txn, cluster, Revision::default(), Sum::default())?;
     txn.commit()?;
     Ok(())
+}
+
+/// Makes the tables of a new database with these records, all of one revision, durably: all of it or nothing.
+pub(super) fn create_with<E>(
+    db: &Database,
+    cluster: ClusterId,
+    revision: Revision,
+    mut next: impl FnMut() -> Result<Option<(Key, Record)>, E>,
+) -> Result<Result<(), E>, DataError> {
+    let txn = db.begin_write()?;
+    let mut sum = Sum::default();
+    let mut records = txn.open_table(RECORDS)?;
+    loop {
+        match next() {
+            Ok(Some((key, record))) => {
+                let (key_bytes, record) = (encode_key(&key), encode_record(&key, &record));
+                put(&mut records, &key_bytes, &record, revision, &mut sum)?;
+            }
+            Ok(None) => break,
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    drop(records);
+    txn.open_table(CHANGES)?;
+    first_facts(&txn, cluster, revision, sum)?;
+    txn.open_table(FACTS)?
+        .insert("restored", u128::from(revision.get()))?;
+    txn.commit()?;
+    Ok(Ok(()))
+}
+
+/// The facts of a store that has served nobody: these records, all of one revision, and no changes.
+fn first_facts(
+    txn: &WriteTransaction,
+    cluster: ClusterId,
+    revision: Revision,
+    records: Sum,
+) -> Result<(), DataError> {
+    let mut facts = txn.open_table(FACTS)?;
+    facts.insert("cluster", cluster.get())?;
+    facts.insert("revision", u128::from(revision.get()))?;
+    facts.insert("oldest", u128::from(revision.get()))?;
+    facts.insert("records", records.to_bits())?;
+    facts.insert("changes", Sum::default().to_bits())?;
+    Ok(())
+}
+
+/// How many records there are.
+pub(super) fn count(db: &Database) -> Result<u64, DataError> {
+    Ok(db.begin_read()?.open_table(RECORDS)?.len()?)
+}
+
+/// Shows every record, in the order of their keys, all at one revision.
+pub(super) fn each_record<E>(
+    db: &Database,
+    mut show: impl FnMut(&Key, &Versioned) -> Result<(), E>,
+) -> Result<Result<(), E>, DataError> {
+    for item in db.begin_read()?.open_table(RECORDS)?.iter()? {
+        let (key, value) = item?;
+        let key = decode_key(key.value()).map_err(|e| DataError::Damaged(e.to_string()))?;
+        if let Err(error) = show(&key, &decode(&key, value.value())?) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Whether a database was restored and has taken no commit since.
+pub(super) fn is_restored(db: &Database) -> Result<bool, DataError> {
+    let facts = db.begin_read()?.open_table(FACTS)?;
+    let restored = facts.get("restored")?.map(|value| value.value());
+    Ok(restored == Some(fact(&facts, "revision")?))
 }
 
 /// The cluster and the last revision of a database; none when its tables were never made.
@@ -239,6 +308,12 @@ impl Data {
                     revision,
                     &mut sums.records,
                 )?;
+            }
+            for key in &write.removes {
+                let key = encode_key(key);
+                if let Some(old) = records.remove(key.as_slice())? {
+                    sums.records.remove(&key, old.value());
+                }
             }
             if !write.changes.is_empty() {
                 let bytes = changes::encode(revision, &write.changes);

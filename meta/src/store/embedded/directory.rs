@@ -1,7 +1,6 @@
 //! The directory: `disk.lock`, `meta.redb`, and `FORMAT`, which says whose it is and is written last.
 //!
-//! `FORMAT` is three lines of text: what the directory is and its format, the cluster, and a CRC32C over both. While
-//! it is missing the store has not served anybody yet, and a first start that a crash cut short begins anew. Once it
+//! `FORMAT` is a few lines of text, see [`Identity`]. While it is missing the store has not served anybody yet, and a first start that a crash cut short begins anew. Once it
 //! is there the database must be there too: a directory that lost it is refused, never quietly begun afresh, since
 //! numbers given before would be given again.
 
@@ -11,16 +10,13 @@ use std::sync::Arc;
 
 use host::disk::{Disk, OpenMode};
 use redb::{Builder, Database};
-use types::{ClusterId, Revision, crc32c};
+use types::cluster::MetaGeneration;
+use types::{ClusterId, Revision};
 
 use super::EmbeddedConfig;
 use super::backend::Backend;
-use super::data::{Data, DataError, create_tables, facts_of, verify};
-
-/// The format of the directory and of all in it.
-const FORMAT: u32 = 1;
-/// The first line of `FORMAT`, without the number.
-const HEAD: &str = "ledgerline meta format=";
+use super::data::{Data, DataError, create_tables, facts_of, is_restored, verify};
+use super::identity::{Flaw, Identity, Moved};
 
 /// Why a directory cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +64,26 @@ pub enum OpenError {
         /// What is wrong.
         what: String,
     },
+    /// Its metadata was moved away.
+    #[error(
+        "the metadata of this directory was moved away and never opens here again, use the store that file was \
+         imported into, or import it; where there is no such file, run the same export again dir={} file={file} exported_at={exported_at}",
+        dir.display()
+    )]
+    Moved {
+        /// The directory.
+        dir: PathBuf,
+        /// The file it was exported to.
+        file: String,
+        /// When.
+        exported_at: String,
+    },
+    /// A restore into it has not come to its end.
+    #[error("a restore into the meta directory was cut short, run it again dir={}", dir.display())]
+    Unfinished {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The disk refused.
     #[error("cannot use the meta directory dir={}", dir.display())]
     Io {
@@ -85,6 +101,7 @@ pub enum OpenError {
 pub(super) struct Opened {
     pub(super) data: Data,
     pub(super) cluster: ClusterId,
+    pub(super) generation: MetaGeneration,
     pub(super) revision: Revision,
 }
 
@@ -94,85 +111,96 @@ pub(super) fn open(
     config: &EmbeddedConfig,
     fresh: ClusterId,
 ) -> Result<Opened, OpenError> {
-    let dir = Directory {
-        disk,
-        dir: &config.dir,
-        cache_bytes: config.cache_bytes,
-    };
+    let dir = Directory::new(disk, &config.dir, config.cache_bytes);
     dir.io(disk.create_dir_all(&config.dir))?;
-    let lock = disk
-        .lock(&config.dir.join("disk.lock"))
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => OpenError::Locked {
-                dir: config.dir.clone(),
-            },
-            _ => dir.error(source),
-        })?;
+    let lock = dir.lock()?;
     let identity = dir.identity()?;
-    if let Some((found, wanted)) = identity.zip(config.cluster)
-        && found != wanted
+    if let Some((identity, wanted)) = identity.as_ref().zip(config.cluster)
+        && identity.cluster != wanted
     {
-        let dir = config.dir.clone();
+        let (dir, found) = (config.dir.clone(), identity.cluster);
         return Err(OpenError::OtherCluster { dir, found, wanted });
     }
+    let generation = identity.as_ref().map(|it| it.generation);
     let (db, cluster, revision) = match identity {
-        Some(cluster) => dir.open_known(cluster)?,
+        Some(identity) => dir.open_known(&identity)?,
         None => dir.create(config.cluster.unwrap_or(fresh))?,
     };
     Ok(Opened {
         data: Data::new(db, config.history, lock),
         cluster,
+        generation: generation.unwrap_or_default(),
         revision,
     })
 }
 
-struct Directory<'a> {
-    disk: &'a Arc<dyn Disk>,
-    dir: &'a Path,
+/// A directory that is, or is to be, a store.
+pub(super) struct Directory<'a> {
+    pub(super) disk: &'a Arc<dyn Disk>,
+    pub(super) dir: &'a Path,
     cache_bytes: usize,
 }
 
-impl Directory<'_> {
-    /// The cluster that `FORMAT` names; none when there is no such file.
-    fn identity(&self) -> Result<Option<ClusterId>, OpenError> {
+impl<'a> Directory<'a> {
+    pub(super) const fn new(disk: &'a Arc<dyn Disk>, dir: &'a Path, cache_bytes: usize) -> Self {
+        Self {
+            disk,
+            dir,
+            cache_bytes,
+        }
+    }
+
+    /// Takes the directory for this process alone.
+    pub(super) fn lock(&self) -> Result<Box<dyn Send + Sync>, OpenError> {
+        let lock = self.disk.lock(&self.dir.join("disk.lock"));
+        lock.map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked {
+                dir: self.dir.to_owned(),
+            },
+            _ => self.error(source),
+        })
+    }
+
+    /// What `FORMAT` says; none when there is no such file.
+    pub(super) fn identity(&self) -> Result<Option<Identity>, OpenError> {
         let path = self.dir.join("FORMAT");
         if !self.io(self.disk.exists(&path))? {
             return Ok(None);
         }
         let file = self.io(self.disk.open(&path, OpenMode::Read))?;
         let len = usize::try_from(self.io(file.len())?).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; len.min(4096)];
+        let mut bytes = vec![0; len.min(16 << 10)];
         let read = self.io(file.read_at(0, &mut bytes))?;
         bytes.truncate(read);
-        let damaged = || self.damaged("FORMAT");
-        let text = String::from_utf8(bytes).map_err(|_| damaged())?;
-        let format = text
-            .strip_prefix(HEAD)
-            .and_then(|rest| rest.lines().next())
-            .ok_or_else(damaged)?;
-        let body = text
-            .get(..text.len().saturating_sub(9))
-            .ok_or_else(damaged)?;
-        if text != format!("{body}{}\n", crc32c(body.as_bytes())) {
-            return Err(damaged());
-        }
-        if format != FORMAT.to_string() {
-            return Err(OpenError::NewerFormat {
+        let text = String::from_utf8(bytes).map_err(|_| self.damaged("FORMAT"))?;
+        let identity = Identity::read(&text).map_err(|flaw| match flaw {
+            Flaw::Damaged => self.damaged("FORMAT"),
+            Flaw::NewerFormat(format) => OpenError::NewerFormat {
                 dir: self.dir.to_owned(),
-                format: format.to_owned(),
-            });
-        }
-        let cluster = body
-            .lines()
-            .nth(1)
-            .and_then(|line| line.strip_prefix("cluster="))
-            .and_then(|hex| u128::from_str_radix(hex, 16).ok())
-            .ok_or_else(damaged)?;
-        Ok(Some(ClusterId::new(cluster)))
+                format,
+            },
+        })?;
+        Ok(Some(identity))
+    }
+
+    /// Refuses a directory whose metadata was moved away.
+    fn check_moved(&self, moved: Option<&Moved>) -> Result<(), OpenError> {
+        moved.map_or(Ok(()), |moved| {
+            Err(OpenError::Moved {
+                dir: self.dir.to_owned(),
+                file: moved.file.clone(),
+                exported_at: moved.at.to_string(),
+            })
+        })
     }
 
     /// Opens the database of a directory that has served before.
-    fn open_known(&self, cluster: ClusterId) -> Result<(Database, ClusterId, Revision), OpenError> {
+    pub(super) fn open_known(
+        &self,
+        identity: &Identity,
+    ) -> Result<(Database, ClusterId, Revision), OpenError> {
+        self.check_moved(identity.moved.as_ref())?;
+        let cluster = identity.cluster;
         let path = self.dir.join("meta.redb");
         if !self.io(self.disk.exists(&path))? {
             return Err(self.damaged("meta.redb is missing"));
@@ -205,7 +233,7 @@ impl Directory<'_> {
         drop(db);
         self.io(self.disk.rename(&new, &path))?;
         self.io(self.disk.sync_dir(self.dir))?;
-        self.write_identity(cluster)?;
+        self.write_identity(&Identity::new(cluster, MetaGeneration::default()))?;
         let db = self.database(&path)?;
         Ok((db, cluster, Revision::default()))
     }
@@ -215,16 +243,18 @@ impl Directory<'_> {
         let db = self.database(path)?;
         match self.data(facts_of(&db))? {
             Some((cluster, revision)) if revision == Revision::default() => {
-                self.write_identity(cluster)?;
+                self.write_identity(&Identity::new(cluster, MetaGeneration::default()))?;
                 Ok((db, cluster, revision))
             }
+            Some(_) if self.data(is_restored(&db))? => Err(OpenError::Unfinished {
+                dir: self.dir.to_owned(),
+            }),
             _ => Err(self.damaged("FORMAT is missing")),
         }
     }
 
-    fn write_identity(&self, cluster: ClusterId) -> Result<(), OpenError> {
-        let body = format!("{HEAD}{FORMAT}\ncluster={cluster}\n");
-        let text = format!("{body}{}\n", crc32c(body.as_bytes()));
+    pub(super) fn write_identity(&self, identity: &Identity) -> Result<(), OpenError> {
+        let text = identity.to_text();
         let new = self.dir.join("FORMAT.new");
         let file = self.io(self.disk.open(&new, OpenMode::OpenOrCreate))?;
         self.io(file.set_len(0))?;
@@ -238,7 +268,7 @@ impl Directory<'_> {
         Ok(())
     }
 
-    fn database(&self, path: &Path) -> Result<Database, OpenError> {
+    pub(super) fn database(&self, path: &Path) -> Result<Database, OpenError> {
         let file = self.io(self.disk.open(path, OpenMode::OpenOrCreate))?;
         Builder::new()
             .set_cache_size(self.cache_bytes)
@@ -249,14 +279,14 @@ impl Directory<'_> {
             })
     }
 
-    fn data<T>(&self, result: Result<T, DataError>) -> Result<T, OpenError> {
+    pub(super) fn data<T>(&self, result: Result<T, DataError>) -> Result<T, OpenError> {
         result.map_err(|error| match error {
             DataError::Redb(redb::Error::Io(source)) => self.error(source),
             other => self.damaged(&other.to_string()),
         })
     }
 
-    fn io<T>(&self, result: io::Result<T>) -> Result<T, OpenError> {
+    pub(super) fn io<T>(&self, result: io::Result<T>) -> Result<T, OpenError> {
         result.map_err(|source| self.error(source))
     }
 

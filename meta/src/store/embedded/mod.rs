@@ -8,8 +8,10 @@
 //! what a restart takes back, or hide what it brings), and the node stops.
 
 mod backend;
+mod carried;
 mod data;
 mod directory;
+mod identity;
 mod sum;
 mod task;
 #[cfg(test)]
@@ -25,9 +27,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use catalog::{Need, Snapshot, Write};
 use host::{DiskWorker, Host};
+use types::cluster::MetaGeneration;
 use types::{ClusterId, Revision};
 
 use super::{ChangesSince, CommitError, Store, StoreError};
+pub(crate) use carried::{export, restore, save};
 use data::Data;
 pub use directory::OpenError;
 use task::{CommitTask, Request};
@@ -69,6 +73,7 @@ pub struct Embedded {
     revision: watch::Receiver<Revision>,
     has_failed: Arc<AtomicBool>,
     cluster: ClusterId,
+    generation: MetaGeneration,
 }
 
 impl Embedded {
@@ -106,6 +111,7 @@ impl Embedded {
             revision,
             has_failed,
             cluster: opened.cluster,
+            generation: opened.generation,
         })
     }
 
@@ -169,6 +175,10 @@ impl Store for Embedded {
 
     fn cluster(&self) -> ClusterId {
         self.cluster
+    }
+
+    fn generation(&self) -> MetaGeneration {
+        self.generation
     }
 }
 

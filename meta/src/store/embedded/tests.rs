@@ -105,7 +105,7 @@ async fn directory_of_another_cluster_or_a_newer_format_is_refused() {
     );
 
     config.cluster = None;
-    let body = "ledgerline meta format=2\ncluster=7\n";
+    let body = "ledgerline meta format=3\ncluster=7\n";
     let text = format!("{body}{}\n", types::crc32c(body.as_bytes()));
     disk.put(&Path::new(DIR).join("FORMAT"), text.as_bytes());
     let newer = Embedded::start(&node(&disk, 3), config.clone()).await;

@@ -1,7 +1,6 @@
 //! Calls to etcd: which member is asked, how long, and what is known when no answer comes.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use proto::etcd::{
     StatusRequest, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use proto::status::was_never_sent;
-use proto::transport::{ChannelOptions, channel_with};
+use proto::transport::{Rotation, Turn};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
@@ -75,8 +74,7 @@ impl Failure {
 /// The members of an etcd, one of which is asked until it fails.
 #[derive(Debug)]
 pub(super) struct Client {
-    members: Vec<(Address, Channel)>,
-    turn: AtomicUsize,
+    members: Rotation,
     clock: Clock,
     /// For a call with all its tries.
     timeout: Duration,
@@ -87,19 +85,8 @@ pub(super) struct Client {
 impl Client {
     /// A client of these members; connects when it is first used.
     pub(super) fn new(host: &Host, endpoints: &[Address], timeout: Duration) -> Self {
-        let options = ChannelOptions {
-            connect_timeout: Duration::from_secs(1),
-            keepalive_interval: Duration::from_secs(2),
-            keepalive_timeout: Duration::from_secs(2),
-            ..ChannelOptions::default()
-        };
-        let channel = |address: &Address| {
-            let channel = channel_with(&host.net, address, &options);
-            (address.clone(), channel)
-        };
         Self {
-            members: endpoints.iter().map(channel).collect(),
-            turn: AtomicUsize::new(0),
+            members: Rotation::new(&host.net, endpoints),
             clock: host.clock.clone(),
             timeout,
             try_timeout: timeout / 3,
@@ -193,12 +180,12 @@ impl Client {
     }
 
     /// Every change of a key from a revision on. The stream breaks when the member loses its leader: a member that is
-    /// cut off would otherwise be silent as if nothing happened.
+    /// cut off would otherwise be silent as if nothing happened. Also says whose turn it is: see [`Client::failed`].
     pub(super) async fn watch(
         &self,
         key: Bytes,
         from: i64,
-    ) -> Result<Streaming<WatchResponse>, Failure> {
+    ) -> Result<(Streaming<WatchResponse>, Turn), Failure> {
         let create = WatchCreateRequest {
             key,
             start_revision: from,
@@ -216,12 +203,12 @@ impl Client {
                 .watch(request)
                 .await
         };
-        self.once(self.try_timeout, call).await
+        self.once_of(self.try_timeout, call).await
     }
 
-    /// From now on asks another member than the one that is asked now.
-    pub(super) fn another_member(&self) {
-        self.turn.fetch_add(1, Ordering::Relaxed);
+    /// From now on asks another member than the one that failed.
+    pub(super) fn failed(&self, turn: Turn) {
+        self.members.failed(turn);
     }
 
     /// A call that does no harm when it happens twice: on one member after the other until the time is up.
@@ -249,20 +236,26 @@ impl Client {
         F: FnOnce(Channel) -> C,
         C: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        let turn = self.turn.load(Ordering::Relaxed);
-        let (address, channel) = &self.members[turn % self.members.len()];
-        let failure = match self.clock.timeout(within, call(channel.clone())).await {
-            Ok(Ok(answer)) => return Ok(answer.into_inner()),
+        let (answer, _) = self.once_of(within, call).await?;
+        Ok(answer)
+    }
+
+    /// One try, and whose turn it was.
+    async fn once_of<T, F, C>(&self, within: Duration, call: F) -> Result<(T, Turn), Failure>
+    where
+        F: FnOnce(Channel) -> C,
+        C: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let (channel, turn) = self.members.now();
+        let failure = match self.clock.timeout(within, call(channel)).await {
+            Ok(Ok(answer)) => return Ok((answer.into_inner(), turn)),
             Ok(Err(status)) => Failure::of(&status),
             Err(_) => Failure::Unknown(format!("no answer within {within:?}")),
         };
         if matches!(failure, Failure::NeverSent(_) | Failure::Unknown(_)) {
+            let address = self.members.address(turn);
             tracing::debug!(%address, %failure, "a member of etcd failed");
-            // Only the first of many calls that failed on it moves on.
-            let next = turn.wrapping_add(1);
-            let _ = self
-                .turn
-                .compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
+            self.failed(turn);
         }
         Err(failure)
     }

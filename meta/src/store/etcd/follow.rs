@@ -16,7 +16,7 @@ use types::command::ChangeEvent;
 
 use super::super::ChangesSince;
 use super::client::{Client, Failure};
-use super::layout::{Layout, decode_changes, number, one, revision};
+use super::layout::{Layout, decode_changes, one};
 
 /// The wait before a broken watch is opened again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -152,10 +152,6 @@ impl Follower {
                 biased; // Stop first.
                 () = stop.cancelled() => return,
                 Err(failure) = self.follow() => failure,
-                () = self.is_behind.notified() => {
-                    self.client.another_member();
-                    Failure::Unknown("the watch is behind".to_owned())
-                }
             };
             tracing::debug!(%failure, "the watch on etcd is opened again");
             tokio::select! {
@@ -167,16 +163,24 @@ impl Follower {
     }
 
     async fn follow(&self) -> Result<Infallible, Failure> {
-        let from = number(self.window().next());
-        let mut stream = self.client.watch(self.layout.changes(), from).await?;
+        let from = self.layout.number(self.window().next());
+        let (mut stream, turn) = self.client.watch(self.layout.changes(), from).await?;
         loop {
-            match stream.message().await {
+            let message = tokio::select! {
+                biased;
+                message = stream.message() => message,
+                () = self.is_behind.notified() => {
+                    self.client.failed(turn);
+                    return Err(Failure::Unknown("the watch is behind".to_owned()));
+                }
+            };
+            match message {
                 Ok(Some(answer)) => self.take_in(answer).await?,
                 Ok(None) => {
                     return Err(Failure::Unknown("the watch ended".to_owned()));
                 }
                 Err(status) => {
-                    self.client.another_member();
+                    self.client.failed(turn);
                     return Err(Failure::Unknown(status.message().to_owned()));
                 }
             }
@@ -185,7 +189,7 @@ impl Follower {
 
     async fn take_in(&self, answer: WatchResponse) -> Result<(), Failure> {
         if answer.compact_revision > 0 {
-            let upto = revision(answer.compact_revision);
+            let upto = self.layout.revision(answer.compact_revision);
             let last = self.last_commit().await?;
             tracing::warn!(%upto, "etcd has compacted changes that were not read yet");
             self.window().compact(upto, last);
@@ -202,7 +206,7 @@ impl Follower {
                     "the key of changes was deleted".to_owned(),
                 ));
             };
-            let at = revision(kv.mod_revision);
+            let at = self.layout.revision(kv.mod_revision);
             match decode_changes(at, &kv.value) {
                 Some(events) => self.window().push(at, events),
                 None => {
@@ -220,7 +224,7 @@ impl Follower {
     pub(super) async fn last_commit(&self) -> Result<Revision, Failure> {
         let answer = self.client.range(one(self.layout.changes())).await?;
         let last = answer.kvs.first().map_or(0, |kv| kv.mod_revision);
-        Ok(revision(last))
+        Ok(self.layout.revision(last))
     }
 
     fn publish(&self) {

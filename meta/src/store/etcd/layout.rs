@@ -5,10 +5,12 @@ use catalog::{Key, KeyRange, Versioned, decode_key, decode_record, encode_key};
 use proto::etcd::compare::{CompareResult, CompareTarget, TargetUnion};
 use proto::etcd::request_op::Request;
 use proto::etcd::response_op::Response;
-use proto::etcd::{Compare, KeyValue, PutRequest, RangeRequest, RequestOp, ResponseOp};
-use types::{ClusterId, Revision, crc32c_of};
+use proto::etcd::{
+    Compare, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp, ResponseOp,
+};
+use types::Revision;
 
-/// The first byte of the cluster's id and of a list of changes.
+/// The first byte of a list of changes.
 const FORMAT: u8 = 1;
 
 /// Most bytes of a prefix.
@@ -18,6 +20,8 @@ const PREFIX_MAX: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
     prefix: String,
+    /// What the store's revisions are above etcd's: those of the image it was imported from lie below.
+    base: u64,
 }
 
 /// What a key under the prefix holds.
@@ -25,6 +29,7 @@ pub(super) struct Layout {
 pub(super) enum Place {
     Cluster,
     Leader,
+    Import,
     Changes,
     Record(Key),
 }
@@ -43,7 +48,31 @@ impl Layout {
         }
         Ok(Self {
             prefix: prefix.to_owned(),
+            base: 0,
         })
+    }
+
+    /// The same keys, with revisions above this one.
+    pub(super) fn above(self, base: Revision) -> Self {
+        let base = base.get();
+        Self { base, ..self }
+    }
+
+    /// The store's revision at one of etcd's, which are never negative.
+    pub(super) fn revision(&self, number: i64) -> Revision {
+        let number = u64::try_from(number).unwrap_or_default();
+        Revision::new(self.base.saturating_add(number))
+    }
+
+    /// The store's revision as etcd has it. One from before the import is none that any key has.
+    pub(super) fn number(&self, revision: Revision) -> i64 {
+        let above = revision.get().checked_sub(self.base);
+        above.map_or(-1, |above| i64::try_from(above).unwrap_or(i64::MAX))
+    }
+
+    /// The revision that all of this store's are above.
+    pub(super) const fn base(&self) -> Revision {
+        Revision::new(self.base)
     }
 
     pub(super) fn prefix(&self) -> &str {
@@ -64,6 +93,17 @@ impl Layout {
     /// Who is active, bound to its lease.
     pub(super) fn leader(&self) -> Bytes {
         self.at("leader", b"")
+    }
+
+    /// Whose import is under way: only while there is no cluster's id.
+    pub(super) fn import(&self) -> Bytes {
+        self.at("import", b"")
+    }
+
+    /// All records.
+    pub(super) fn all_records(&self) -> (Bytes, Bytes) {
+        // The byte after a slash is '0'.
+        (self.at("records/", b""), self.at("records0", b""))
     }
 
     /// What the last commit changed: written by every commit, so that its history is that of all commits.
@@ -94,6 +134,7 @@ impl Layout {
         match key.strip_prefix(self.prefix.as_bytes())? {
             b"cluster" => Some(Place::Cluster),
             b"leader" => Some(Place::Leader),
+            b"import" => Some(Place::Import),
             b"changes" => Some(Place::Changes),
             rest => {
                 let key = decode_key(rest.strip_prefix(b"records/")?).ok()?;
@@ -111,27 +152,11 @@ impl Layout {
             .map_err(|error| format!("{error} key={:?}", found.key))?;
         let versioned = Versioned {
             record,
-            created: revision(found.create_revision),
-            modified: revision(found.mod_revision),
+            created: self.revision(found.create_revision),
+            modified: self.revision(found.mod_revision),
         };
         Ok((key, versioned))
     }
-}
-
-/// The cluster's id as bytes: a format byte, the id, a CRC32C over both.
-pub(super) fn encode_cluster(id: ClusterId) -> Bytes {
-    let mut bytes = vec![FORMAT];
-    bytes.extend_from_slice(&id.get().to_be_bytes());
-    let crc = crc32c_of([bytes.as_slice()]).get();
-    bytes.extend_from_slice(&crc.to_be_bytes());
-    bytes.into()
-}
-
-/// Reads the bytes of [`encode_cluster`]; none when they are not such.
-pub(super) fn decode_cluster(bytes: &[u8]) -> Option<ClusterId> {
-    let id: &[u8; 16] = bytes.get(1..17)?.try_into().ok()?;
-    let id = ClusterId::new(u128::from_be_bytes(*id));
-    (encode_cluster(id) == bytes).then_some(id)
 }
 
 /// A list of changes as bytes. Its revision is etcd's and not known before, so that it is not in the checksum.
@@ -151,16 +176,6 @@ pub(super) fn decode_changes(
         event.revision = at;
     }
     Some(events)
-}
-
-/// etcd's revisions are never negative.
-pub(super) fn revision(number: i64) -> Revision {
-    Revision::new(u64::try_from(number).unwrap_or_default())
-}
-
-/// A revision as etcd wants it.
-pub(super) fn number(revision: Revision) -> i64 {
-    i64::try_from(revision.get()).unwrap_or(i64::MAX)
 }
 
 /// Whether a key was last changed at a revision; 0: whether it is not there.
@@ -190,6 +205,25 @@ pub(super) fn put(key: Bytes, value: Bytes, lease: i64) -> RequestOp {
     }
 }
 
+/// Removes all keys of a range.
+pub(super) fn remove_all((key, range_end): (Bytes, Bytes)) -> RequestOp {
+    let remove = DeleteRangeRequest { key, range_end };
+    RequestOp {
+        request: Some(Request::RequestDeleteRange(remove)),
+    }
+}
+
+/// Removes one key.
+pub(super) fn remove(key: Bytes) -> RequestOp {
+    let remove = DeleteRangeRequest {
+        key,
+        range_end: Bytes::new(),
+    };
+    RequestOp {
+        request: Some(Request::RequestDeleteRange(remove)),
+    }
+}
+
 pub(super) fn range(range: RangeRequest) -> RequestOp {
     RequestOp {
         request: Some(Request::RequestRange(range)),
@@ -202,6 +236,11 @@ pub(super) fn one(key: Bytes) -> RangeRequest {
         key,
         ..RangeRequest::default()
     }
+}
+
+/// The least key above one: where the next page of a range begins.
+pub(super) fn above(key: &[u8]) -> Bytes {
+    [key, &[0]].concat().into()
 }
 
 /// The pairs that a range found, and whether there are more.
@@ -230,6 +269,7 @@ mod tests {
         for (key, place) in [
             (layout.cluster(), Place::Cluster),
             (layout.leader(), Place::Leader),
+            (layout.import(), Place::Import),
             (layout.changes(), Place::Changes),
             (layout.record(&record), Place::Record(record.clone())),
         ] {
@@ -263,16 +303,15 @@ mod tests {
     }
 
     #[test]
-    fn cluster_survives_its_bytes_and_flips_are_found() {
-        let id = ClusterId::new(77);
-        let bytes = encode_cluster(id);
-        assert_eq!(decode_cluster(&bytes), Some(id));
-        for bit in 0..bytes.len() * 8 {
-            let mut flipped = bytes.to_vec();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(decode_cluster(&flipped), None, "bit {bit}");
-        }
-        assert_eq!(decode_cluster(b""), None);
+    fn revisions_of_an_imported_store_go_on_above_its_image() {
+        let plain = layout();
+        assert_eq!(plain.revision(9), Revision::new(9));
+        assert_eq!(plain.number(Revision::new(9)), 9);
+        let imported = layout().above(Revision::new(1000));
+        assert_eq!(imported.revision(9), Revision::new(1009));
+        assert_eq!(imported.number(Revision::new(1009)), 9);
+        // No key was ever changed at a revision of the old store: not even one that is not there.
+        assert_eq!(imported.number(Revision::new(999)), -1);
     }
 
     #[test]

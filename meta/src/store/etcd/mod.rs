@@ -9,8 +9,10 @@
 //! linearizable, in one round trip. Only what does not fit into one (more than [`OPS_MAX`] keys, or a range longer than
 //! a page) is read after it, at the revision that the first transaction was answered at.
 
+mod carried;
 mod client;
 mod follow;
+mod home;
 mod layout;
 mod lead;
 mod open;
@@ -32,12 +34,14 @@ use catalog::{Key, KeyRange, Need, Snapshot, Write};
 use host::Clock;
 use host::net::Address;
 use proto::etcd::{Compare, KeyValue, RangeRequest, TxnRequest, TxnResponse};
+use types::cluster::MetaGeneration;
 use types::{ClusterId, Revision};
 
 use super::{ChangesSince, CommitError, Store, StoreError};
+pub(crate) use carried::{import, save};
 use client::{Client, Failure};
 use follow::Follower;
-use layout::{Layout, encode_changes, found, modified_at, number, one, put, range, revision};
+use layout::{Layout, above, encode_changes, found, modified_at, one, put, range, remove};
 use lead::Term;
 pub(crate) use lead::{Candidate, Lead, Look};
 pub use open::EtcdError;
@@ -90,6 +94,7 @@ struct Shared {
     clock: Clock,
     follower: Arc<Follower>,
     cluster: ClusterId,
+    generation: MetaGeneration,
     /// When the cluster's id was written: nobody ever writes it again.
     cluster_written: i64,
     /// The newest commit that anybody here was told of.
@@ -290,7 +295,7 @@ impl Etcd {
         let wanted = match ask.target.clone() {
             Target::Changes => {
                 let last = pairs.first().map_or(0, |pair| pair.mod_revision);
-                snapshot.revision = revision(last);
+                snapshot.revision = layout.revision(last);
                 return Ok(None);
             }
             Target::Key(key) => {
@@ -311,7 +316,7 @@ impl Etcd {
         let Some(last) = pairs.last().filter(|_| has_more && ask.left > 0) else {
             return Ok(None);
         };
-        ask.request.key = [&last.key[..], &[0]].concat().into();
+        ask.request.key = above(&last.key);
         Ok(Some(ask))
     }
 
@@ -356,7 +361,7 @@ impl Etcd {
             let reason = "etcd answered a commit without a revision".to_owned();
             return Err(CommitError::Unknown { reason });
         };
-        let committed = revision(header.revision);
+        let committed = self.shared.layout.revision(header.revision);
         self.shared.learn(committed);
         Ok(committed)
     }
@@ -365,7 +370,7 @@ impl Etcd {
         let layout = &self.shared.layout;
         let mut request = self.conditional();
         for condition in &write.conditions {
-            let version = condition.version.map_or(0, number);
+            let version = condition.version.map_or(0, |it| layout.number(it));
             let key = layout.record(&condition.key);
             request.compare.push(modified_at(key, version));
         }
@@ -380,6 +385,8 @@ impl Etcd {
             .collect();
         let puts = puts.into_iter().map(|(key, value)| put(key, value, 0));
         request.success.extend(puts);
+        let removes = write.removes.iter().map(|key| remove(layout.record(key)));
+        request.success.extend(removes);
         let changes = encode_changes(&write.changes);
         request.success.push(put(layout.changes(), changes, 0));
         request
@@ -448,6 +455,10 @@ impl Store for Etcd {
 
     fn cluster(&self) -> ClusterId {
         self.shared.cluster
+    }
+
+    fn generation(&self) -> MetaGeneration {
+        self.shared.generation
     }
 }
 

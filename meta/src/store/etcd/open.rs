@@ -12,9 +12,8 @@ use types::{ClusterId, MonoTime, Revision};
 
 use super::client::{Client, Failure};
 use super::follow::Follower;
-use super::layout::{
-    Layout, Place, decode_cluster, encode_cluster, found, modified_at, one, put, range, revision,
-};
+use super::home::Home;
+use super::layout::{Layout, Place, above, found, modified_at, one, put, range};
 use super::{EtcdConfig, EtcdStandby, PAGE, Shared};
 
 /// The oldest etcd that has all that is used.
@@ -67,6 +66,14 @@ pub enum EtcdError {
         /// The first such key.
         key: String,
     },
+    /// An import has not come to its end.
+    #[error(
+        "an import into this etcd prefix is under way, or was cut short: let it end, or run it again prefix={prefix}"
+    )]
+    Unfinished {
+        /// The prefix.
+        prefix: String,
+    },
     /// A value cannot be read.
     #[error(
         "damaged or newer bytes in etcd, restore them or use a newer version prefix={prefix} what={what}"
@@ -80,7 +87,7 @@ pub enum EtcdError {
 }
 
 /// Why one try of an opening failed.
-enum OpenFailure {
+pub(super) enum OpenFailure {
     /// It may pass.
     Passing(String),
     Final(EtcdError),
@@ -97,9 +104,9 @@ impl From<Failure> for OpenFailure {
 
 /// What was found under the prefix.
 struct Found {
-    cluster: ClusterId,
+    home: Home,
     written: i64,
-    last: Revision,
+    last: i64,
 }
 
 impl EtcdStandby {
@@ -123,8 +130,11 @@ impl EtcdStandby {
             };
             pause(host, deadline, config, &reason).await?;
         };
+        let layout = layout.above(found.home.base);
+        let last = layout.revision(found.last);
         let history = u64::try_from(config.history).unwrap_or(u64::MAX);
-        let after = Revision::new(found.last.get().saturating_sub(history));
+        let after = Revision::new(last.get().saturating_sub(history));
+        let after = after.max(layout.base());
         let follower = Arc::new(Follower::new(
             Arc::clone(&client),
             layout.clone(),
@@ -134,7 +144,7 @@ impl EtcdStandby {
         ));
         let following = Arc::clone(&follower).run(host.tasks.token());
         host.tasks.spawn("meta-changes", following);
-        while !follower.caught_up(found.last, config.timeout).await {
+        while !follower.caught_up(last, config.timeout).await {
             pause(host, deadline, config, "the watch brings no changes").await?;
         }
         let shared = Shared {
@@ -142,9 +152,10 @@ impl EtcdStandby {
             layout,
             clock: host.clock.clone(),
             follower,
-            cluster: found.cluster,
+            cluster: found.home.cluster,
+            generation: found.home.generation,
             cluster_written: found.written,
-            known: AtomicU64::new(found.last.get()),
+            known: AtomicU64::new(last.get()),
             timeout: config.timeout,
         };
         Ok(Self {
@@ -154,7 +165,7 @@ impl EtcdStandby {
     }
 }
 
-fn check(config: &EtcdConfig) -> Result<Layout, EtcdError> {
+pub(super) fn check(config: &EtcdConfig) -> Result<Layout, EtcdError> {
     let bad = |setting, what: &str| EtcdError::BadSetting {
         setting,
         what: what.to_owned(),
@@ -169,7 +180,7 @@ fn check(config: &EtcdConfig) -> Result<Layout, EtcdError> {
 }
 
 /// Waits before another try, or gives up.
-async fn pause(
+pub(super) async fn pause(
     host: &Host,
     deadline: MonoTime,
     config: &EtcdConfig,
@@ -189,14 +200,15 @@ async fn pause(
 }
 
 async fn look(client: &Client, layout: &Layout, fresh: ClusterId) -> Result<Found, OpenFailure> {
-    let version = client.version().await?;
-    if !is_new_enough(&version) {
-        return Err(OpenFailure::Final(EtcdError::TooOld { version }));
-    }
+    check_version(client).await?;
     let has_keys = read_everything(client, layout).await?;
+    let home = Home::new(fresh);
     let create = TxnRequest {
-        compare: vec![modified_at(layout.cluster(), 0)],
-        success: vec![put(layout.cluster(), encode_cluster(fresh), 0)],
+        compare: vec![
+            modified_at(layout.cluster(), 0),
+            modified_at(layout.import(), 0),
+        ],
+        success: vec![put(layout.cluster(), home.encode(), 0)],
         failure: vec![range(one(layout.cluster())), range(one(layout.changes()))],
     };
     let id = client.range(one(layout.cluster())).await?;
@@ -209,26 +221,43 @@ async fn look(client: &Client, layout: &Layout, fresh: ClusterId) -> Result<Foun
     if answer.succeeded {
         let written = answer.header.map_or(0, |header| header.revision);
         return Ok(Found {
-            cluster: fresh,
+            home,
             written,
-            last: Revision::default(),
+            last: 0,
         });
     }
     let mut answers = answer.responses.into_iter();
     let mut first = || found(answers.next()).0.into_iter().next();
     let (id, changes) = (first(), first());
-    let read = id.and_then(|id| Some((decode_cluster(&id.value)?, id.mod_revision)));
-    let Some((cluster, written)) = read else {
+    let Some(id) = id else {
+        return Err(OpenFailure::Final(unfinished(layout)));
+    };
+    let written = id.mod_revision;
+    let Some(home) = Home::decode(&id.value) else {
         return Err(damaged(layout, "the id of the cluster".to_owned()));
     };
     Ok(Found {
-        cluster,
+        home,
         written,
-        last: changes.map_or_else(Revision::default, |kv| revision(kv.mod_revision)),
+        last: changes.map_or(0, |kv| kv.mod_revision),
     })
 }
 
-fn damaged(layout: &Layout, what: String) -> OpenFailure {
+/// Refuses an etcd that lacks what is used.
+pub(super) async fn check_version(client: &Client) -> Result<(), OpenFailure> {
+    let version = client.version().await?;
+    if !is_new_enough(&version) {
+        return Err(OpenFailure::Final(EtcdError::TooOld { version }));
+    }
+    Ok(())
+}
+
+fn unfinished(layout: &Layout) -> EtcdError {
+    let prefix = layout.prefix().to_owned();
+    EtcdError::Unfinished { prefix }
+}
+
+pub(super) fn damaged(layout: &Layout, what: String) -> OpenFailure {
     let prefix = layout.prefix().to_owned();
     OpenFailure::Final(EtcdError::Damaged { prefix, what })
 }
@@ -254,7 +283,7 @@ async fn read_everything(client: &Client, layout: &Layout) -> Result<bool, OpenF
             has_records |= check_pair(layout, pair)?;
         }
         match answer.kvs.last().filter(|_| answer.more) {
-            Some(last) => key = [&last.key[..], &[0]].concat().into(),
+            Some(last) => key = above(&last.key),
             None => return Ok(has_records),
         }
     }
@@ -267,6 +296,7 @@ fn check_pair(layout: &Layout, pair: &KeyValue) -> Result<bool, OpenFailure> {
             prefix: layout.prefix().to_owned(),
             key: pair.key.escape_ascii().to_string(),
         })),
+        Some(Place::Import) => Err(OpenFailure::Final(unfinished(layout))),
         Some(Place::Cluster | Place::Leader) => Ok(false),
         Some(Place::Changes) => Ok(true),
         Some(Place::Record(_)) => match layout.versioned(pair) {

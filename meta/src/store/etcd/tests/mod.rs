@@ -4,6 +4,7 @@
     reason = "tests on real processes in real time"
 )]
 
+mod carried;
 mod server;
 mod standby;
 
@@ -154,6 +155,7 @@ async fn what_etcd_would_not_take_is_refused_with_the_limit() {
     let large = |bytes: usize| {
         let mut large = write(&[], &[]);
         let record = catalog::BookieBody {
+            zone: None,
             address: "x".repeat(bytes),
             ..body()
         };
@@ -169,11 +171,13 @@ async fn what_etcd_would_not_take_is_refused_with_the_limit() {
 
 fn body() -> catalog::BookieBody {
     catalog::BookieBody {
+        zone: None,
         name: "bookie-1".parse().unwrap(),
         address: String::new(),
         incarnation: types::Incarnation::default(),
         mark: 0,
         state: types::cluster::BookieState::ReadWrite,
+        duty: types::cluster::BookieDuty::Active,
         session: types::SessionId::new(1),
     }
 }

@@ -146,7 +146,7 @@ impl Server {
         let channel = proto::transport::channel(&host.net, &self.endpoints()[0]);
         let mut stub = proto::etcd::kv_client::KvClient::new(channel);
         let request = proto::etcd::CompactionRequest {
-            revision: number(revision),
+            revision: i64::try_from(revision.get()).unwrap(),
             physical: true,
         };
         stub.compact(request).await.unwrap();

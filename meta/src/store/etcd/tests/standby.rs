@@ -28,6 +28,7 @@ impl Process {
             listen: Address::new("127.0.0.1:0"),
             advertise: None,
             store: server.config(PREFIX),
+            audit: crate::AuditConfig::default(),
         };
         let meta = Meta::start_on_etcd(&host, config).await.unwrap();
         let stub = Stub::new(channel(&host.net, meta.address()));

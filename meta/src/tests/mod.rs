@@ -1,5 +1,7 @@
 //! The service over in-memory pipes: every call, with good input and bad.
 
+mod copies;
+
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -39,9 +41,15 @@ impl Node {
 
     async fn of(store: Arc<Reference>, nodes: Nodes) -> Self {
         let host = Host::simulated("meta", 1);
-        let meta = Meta::serve(&host, store, Address::new("pipe:meta"), nodes)
-            .await
-            .unwrap();
+        let meta = Meta::serve(
+            &host,
+            store,
+            Address::new("pipe:meta"),
+            nodes,
+            AuditConfig::default(),
+        )
+        .await
+        .unwrap();
         let stub = Stub::new(channel(&host.net, meta.address()));
         Self { host, stub }
     }
@@ -129,6 +137,7 @@ fn create(topic: &str) -> Command {
     Command::CreateTopic {
         name: topic.parse().unwrap(),
         quorum: Quorum::ONE,
+        retention: types::topic::Retention::DEFAULT,
         at: WallTime::from_nanos(0),
     }
 }
@@ -148,7 +157,10 @@ async fn hello_tells_the_cluster_to_one_who_does_not_know_it() {
         caller: Some(wire::caller(None)),
     };
     let answer = node.stub.clone().hello(request).await.unwrap().into_inner();
-    assert_eq!(wire::hello_from_wire(&answer), Ok(ClusterId::new(1)));
+    assert_eq!(
+        wire::hello_from_wire(&answer).map(|told| told.0),
+        Ok(ClusterId::new(1))
+    );
     assert!(answer.revision > 0);
 }
 
@@ -405,7 +417,15 @@ async fn address_in_use_is_told() {
     let node = Node::new().await;
     let host = Host::simulated("other", 2).with_net(Arc::clone(&node.host.net));
     let store = Arc::new(Reference::new());
-    let again = Meta::serve(&host, store, Address::new("pipe:meta"), Nodes::Anywhere).await;
+    let audit = AuditConfig::default();
+    let again = Meta::serve(
+        &host,
+        store,
+        Address::new("pipe:meta"),
+        Nodes::Anywhere,
+        audit,
+    )
+    .await;
     assert!(matches!(again, Err(StartError::Listen { .. })), "{again:?}");
 }
 
@@ -418,6 +438,7 @@ async fn whole_service_starts_on_a_disk_and_finds_its_records_again() {
             listen: Address::new("pipe:meta"),
             store: EmbeddedConfig::new("meta"),
             nodes: Nodes::Anywhere,
+            audit: AuditConfig::default(),
         };
         let meta = Meta::start(&host, config).await.unwrap();
         let mut stub = Stub::new(channel(&host.net, meta.address()));
@@ -432,4 +453,54 @@ async fn whole_service_starts_on_a_disk_and_finds_its_records_again() {
         }
         host.tasks.stop(LONG).await.unwrap();
     }
+}
+
+async fn is_swept(node: &Node, shard: types::ShardId) {
+    loop {
+        match node.query(Query::Shard(shard)).await {
+            Ok(Answer::Shard(None, _)) => return,
+            Ok(Answer::Shard(Some(view), _)) => assert!(view.record.is_deleted),
+            other => panic!("{other:?}"),
+        }
+        node.host.clock.sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn deletion(node: &Node) -> Command {
+    let session = node.open("s1").await.id;
+    let Ok(Reply::Topic(topic)) = node.execute(create("orders")).await else {
+        panic!("no topic");
+    };
+    let claimed = node.claim(session).await.unwrap();
+    Command::DeleteTopic {
+        name: topic.name,
+        id: topic.id,
+        session,
+        epoch: claimed.record.epoch,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_topic_is_swept_and_its_logs_are_told_as_deleted() {
+    let node = Node::new().await;
+    let delete = deletion(&node).await;
+    node.execute(delete).await.unwrap();
+    is_swept(&node, types::ShardId::new(1)).await;
+    let log = types::LogId::new(1);
+    let told = node.query(Query::Logs(vec![log])).await;
+    let deleted = types::chain::LogStanding::Deleted;
+    assert_eq!(told, Ok(Answer::Logs(vec![(log, deleted)])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_process_did_not_sweep_the_next_one_does() {
+    let store = Arc::new(Reference::new());
+    let first = Node::on(Arc::clone(&store)).await;
+    let delete = deletion(&first).await;
+    first.host.tasks.stop(LONG).await.unwrap();
+    // Behind the back of any process, as if it had stopped right after the commit.
+    let numbering = Numbering::new();
+    execute(store.as_ref(), &numbering, &delete).await.unwrap();
+    let second = Node::on(store).await;
+    is_swept(&second, types::ShardId::new(1)).await;
 }
