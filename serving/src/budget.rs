@@ -10,6 +10,9 @@ use types::{ByteSize, Problem, Reason};
 /// How long a client waits before it tries again.
 const WAIT: Duration = Duration::from_millis(50);
 
+/// The least share: a few batches, so that many who do little are not slowed down when one of them does much.
+const LEAST: u64 = 1 << 20;
+
 /// The bytes of messages that a node may hold between its clients and the bookies. Clones share it.
 #[derive(Clone)]
 pub struct Budget {
@@ -19,6 +22,14 @@ pub struct Budget {
 struct Shared {
     limit: u64,
     used: AtomicU64,
+    /// Who takes from it now.
+    sharers: AtomicU64,
+}
+
+/// One of those that take from a [`Budget`], until it is dropped.
+pub struct BudgetShare {
+    shared: Arc<Shared>,
+    bytes: u64,
 }
 
 /// Bytes taken from a [`Budget`]; given back when it is dropped.
@@ -33,6 +44,7 @@ impl Budget {
         let shared = Shared {
             limit: limit.get(),
             used: AtomicU64::new(0),
+            sharers: AtomicU64::new(0),
         };
         Self {
             shared: Arc::new(shared),
@@ -68,6 +80,15 @@ impl Budget {
         }
     }
 
+    /// Becomes one of those that take from it.
+    pub fn share(&self) -> BudgetShare {
+        let sharers = self.shared.sharers.fetch_add(1, Ordering::Relaxed) + 1;
+        BudgetShare {
+            shared: Arc::clone(&self.shared),
+            bytes: (self.shared.limit / 4 / sharers).max(LEAST),
+        }
+    }
+
     /// Bytes taken now.
     pub fn used(&self) -> ByteSize {
         ByteSize::new(self.shared.used.load(Ordering::Relaxed))
@@ -76,6 +97,20 @@ impl Budget {
     /// Bytes there are.
     pub fn limit(&self) -> ByteSize {
         ByteSize::new(self.shared.limit)
+    }
+}
+
+impl BudgetShare {
+    /// What it should take at most at a time, as many as they were when it came: those that came before it may take more, a
+    /// few times the quarter of the budget in all, and who takes no more than this is seldom refused.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for BudgetShare {
+    fn drop(&mut self) {
+        self.shared.sharers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -98,6 +133,12 @@ impl fmt::Debug for Budget {
     }
 }
 
+impl fmt::Debug for BudgetShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BudgetShare({})", self.bytes)
+    }
+}
+
 impl fmt::Debug for BudgetPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BudgetPermit({})", self.bytes)
@@ -107,6 +148,18 @@ impl fmt::Debug for BudgetPermit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_more_share_a_budget_the_less_each_may_take() {
+        let budget = Budget::new(ByteSize::mib(64));
+        let first = budget.share();
+        let others: Vec<_> = (0..3).map(|_| budget.share()).collect();
+        assert_eq!((first.bytes(), others[2].bytes()), (16 << 20, 4 << 20));
+        let many: Vec<_> = (0..100).map(|_| budget.share()).collect();
+        assert_eq!(many[99].bytes(), LEAST);
+        drop((others, many));
+        assert_eq!(budget.share().bytes(), 8 << 20);
+    }
 
     #[test]
     fn bytes_are_given_back_and_never_exceed_the_limit() {

@@ -17,10 +17,14 @@ pub struct ServingConfig {
     pub auto_create_topics: bool,
     /// The quorum of topics that do not name one.
     pub quorum: Quorum,
+    /// How long messages stay of topics that do not name it.
+    pub retention: types::topic::Retention,
     /// How long the node counts as alive after a keep-alive: after that others may take its shards.
     pub lease: Duration,
     /// Most bytes of messages in memory between clients and bookies.
     pub memory: ByteSize,
+    /// Most bytes of the newest entries of all topics in memory, for subscriptions at their ends.
+    pub tail_memory: ByteSize,
     /// How long a request waits for a shard that is being opened before it is told to try again.
     pub open_timeout: Duration,
     /// How long a stop waits for what is in flight.
@@ -31,8 +35,12 @@ pub struct ServingConfig {
     pub message_max: ByteSize,
     /// The largest batch, in bytes.
     pub batch_max: ByteSize,
+    /// How many times as large as it came a compressed batch of more than 1 MiB may be once it is opened.
+    pub compression_ratio_max: u32,
     /// Shards.
     pub shard: crate::shard::ShardConfig,
+    /// How shards are spread over the serving nodes.
+    pub balance: crate::balance::BalanceConfig,
 }
 
 /// Why a [`ServingConfig`] cannot be used.
@@ -40,7 +48,7 @@ pub struct ServingConfig {
 pub enum ServingConfigError {
     /// A lease that is too short would expire between two keep-alives of a busy node, one too long keeps its shards
     /// from others after it died.
-    #[error("the lease must be 500 ms to 60 s lease={lease:?}")]
+    #[error("--lease must be 500ms to 60s lease={lease:?}")]
     Lease {
         /// The lease.
         lease: Duration,
@@ -53,8 +61,19 @@ pub enum ServingConfigError {
         /// The largest batch.
         batch: ByteSize,
     },
+    /// Clients hear a ratio of 0 as a server that takes no compressed batches.
+    #[error(
+        "--compression-ratio-max must be at least 1, not 0; with 1 batches above 1 MiB are sent as they are"
+    )]
+    Ratio,
+    /// A value of the shards' part.
+    #[error(transparent)]
+    Shard(#[from] crate::shard::ShardConfigError),
+    /// A value of how shards are spread.
+    #[error(transparent)]
+    Balance(#[from] crate::balance::BalanceConfigError),
     /// A budget below a few batches serves nobody.
-    #[error("the memory budget must hold at least four batches memory={memory} batch={batch}")]
+    #[error("--memory must be at least {least}, four batches memory={memory}", least = ByteSize::new(batch.get() * 4))]
     Memory {
         /// The budget.
         memory: ByteSize,
@@ -75,14 +94,18 @@ impl ServingConfig {
             advertise: None,
             auto_create_topics: false,
             quorum: Quorum::THREE_TWO,
+            retention: types::topic::Retention::DEFAULT,
             lease: Duration::from_secs(2),
             memory: ByteSize::mib(256),
+            tail_memory: ByteSize::mib(64),
             open_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
             reflection: true,
             message_max: ByteSize::mib(5),
             batch_max: Self::BATCH_MOST,
+            compression_ratio_max: 100,
             shard: crate::shard::ShardConfig::default(),
+            balance: crate::balance::BalanceConfig::default(),
         }
     }
 
@@ -95,12 +118,22 @@ impl ServingConfig {
         }
     }
 
+    /// What a compressed batch may hold.
+    pub(crate) fn compressed_limits(&self) -> compression::Limits {
+        compression::Limits {
+            batch: self.batch_limits(),
+            ratio_max: self.compression_ratio_max,
+        }
+    }
+
     /// Checks the bounds.
     ///
     /// # Errors
     ///
     /// [`ServingConfigError`] names the setting.
     pub fn validate(&self) -> Result<(), ServingConfigError> {
+        self.shard.validate()?;
+        self.balance.validate()?;
         let lease = self.lease;
         if lease < Duration::from_millis(500) || lease > Duration::from_secs(60) {
             return Err(ServingConfigError::Lease { lease });
@@ -108,6 +141,9 @@ impl ServingConfig {
         let (message, batch) = (self.message_max, self.batch_max);
         if message.get() == 0 || message > batch || batch > Self::BATCH_MOST {
             return Err(ServingConfigError::Sizes { message, batch });
+        }
+        if self.compression_ratio_max == 0 {
+            return Err(ServingConfigError::Ratio);
         }
         if self.memory.get() < batch.get() * 4 {
             return Err(ServingConfigError::Memory {
@@ -143,6 +179,13 @@ mod tests {
             small.validate(),
             Err(ServingConfigError::Memory { .. })
         ));
+        let said = small.validate().unwrap_err().to_string();
+        assert!(said.contains("--memory must be at least 32MiB"), "{said}");
+        let none = ServingConfig {
+            compression_ratio_max: 0,
+            ..config.clone()
+        };
+        assert_eq!(none.validate(), Err(ServingConfigError::Ratio));
         let wide = ServingConfig {
             batch_max: ByteSize::mib(9),
             ..config

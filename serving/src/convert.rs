@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use proto::raw::v1 as pb;
-use types::cluster::{BookieRecord, BookieState, NodeRole, SessionRecord, SessionState};
-use types::topic::{
-    NamespaceRecord, StartPosition, SubscriptionMode, SubscriptionRecord, SubscriptionState,
-    TenantRecord, TopicRecord,
+use types::cluster::{
+    BookieDuty, BookieRecord, BookieState, NodeRole, SessionRecord, SessionState,
 };
-use types::{NameError, Offset, Problem, Quorum, ShardId, TopicName, WallTime};
+use types::topic::{
+    NamespaceRecord, Retention, StartPosition, SubscriptionMode, SubscriptionRecord,
+    SubscriptionState, TenantRecord, TopicRecord,
+};
+use types::{ByteSize, NameError, Offset, Problem, Quorum, ShardId, TopicName, WallTime};
 
 /// Most items of one page of a list.
 pub(crate) const PAGE_MAX: u32 = 1000;
@@ -17,6 +19,9 @@ const PAGE_DEFAULT: u32 = 100;
 
 /// The longest time a request may name: ack deadlines, delays.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The longest time that messages may be kept by name. Longer ones are no time but for ever.
+const RETENTION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 /// Reads a name.
 pub(crate) fn name<T: std::str::FromStr<Err = NameError>>(
@@ -99,8 +104,37 @@ pub(crate) fn quorum(
     let Some(pb::Quorum { write, ack }) = value else {
         return Ok(default);
     };
-    let copies = |count: u32| u8::try_from(count).unwrap_or(u8::MAX);
-    Quorum::new(copies(write), copies(ack)).map_err(|error| Problem::bad_field(field, error))
+    let (Ok(copies), Ok(acked)) = (u8::try_from(write), u8::try_from(ack)) else {
+        let most = Quorum::MAX;
+        let message = format!("a quorum has 1 to {most} copies write={write} ack={ack}");
+        return Err(Problem::bad_field(field, message));
+    };
+    Quorum::new(copies, acked).map_err(|error| Problem::bad_field(field, error))
+}
+
+/// Reads how long messages stay.
+pub(crate) fn retention(field: &str, value: pb::Retention) -> Result<Retention, Problem> {
+    let bad = || {
+        let text = "must be zero or more and at most a hundred years; leave it out to keep messages for good";
+        Problem::bad_field(format!("{field}.time"), text)
+    };
+    let time = value.time.map(Duration::try_from).transpose();
+    let time = time.map_err(|_| bad())?;
+    if time.is_some_and(|time| time > RETENTION_MAX) {
+        return Err(bad());
+    }
+    Ok(Retention {
+        time,
+        bytes: value.bytes.map(ByteSize::new),
+    })
+}
+
+/// How long messages stay, for the wire.
+pub(crate) fn wire_retention(retention: Retention) -> pb::Retention {
+    pb::Retention {
+        time: retention.time.map(wire_duration),
+        bytes: retention.bytes.map(ByteSize::get),
+    }
 }
 
 /// Reads where a new subscription starts; earliest when left out.
@@ -226,6 +260,7 @@ pub(crate) fn topic(record: &TopicRecord) -> pb::Topic {
             .collect(),
         create_time: Some(wire_time(record.created_at)),
         uid: record.id.to_string(),
+        retention: Some(wire_retention(record.retention)),
     }
 }
 
@@ -277,6 +312,8 @@ pub(crate) fn node(record: &SessionRecord) -> pb::Node {
         state: state.into(),
         address: record.address.clone(),
         endpoint: record.endpoint.clone(),
+        shards: 0,
+        draining: false,
     }
 }
 
@@ -285,13 +322,24 @@ pub(crate) fn bookie(record: &BookieRecord) -> pb::BookieStatus {
         BookieState::ReadWrite => pb::BookieState::ReadWrite,
         BookieState::ReadOnly => pb::BookieState::ReadOnly,
     };
+    let duty = match record.duty {
+        BookieDuty::Active => pb::BookieDuty::Active,
+        BookieDuty::Draining => pb::BookieDuty::Draining,
+        BookieDuty::Gone => pb::BookieDuty::Gone,
+    };
     pb::BookieStatus {
+        zone: record
+            .zone
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         id: record.id.get(),
         name: record.name.to_string(),
         address: record.address.clone(),
         state: state.into(),
         live: record.live,
         incarnation: record.incarnation.get(),
+        duty: duty.into(),
     }
 }
 
@@ -314,7 +362,10 @@ mod tests {
                 .contains("above zero")
         );
         assert!(quorum("q", Some(pb::Quorum { write: 2, ack: 2 }), Quorum::ONE).is_err());
-        assert!(quorum("q", Some(pb::Quorum { write: 300, ack: 1 }), Quorum::ONE).is_err());
+        let write = u32::MAX;
+        let huge = quorum("q", Some(pb::Quorum { write, ack: 300 }), Quorum::ONE).unwrap_err();
+        let (sent, said) = ("1 to 7 copies write=4294967295 ack=300", huge.message);
+        assert!(said.contains(sent), "{said}");
         assert!(mode("m", 77).is_err());
         assert!(page(-1, String::new()).is_err());
     }

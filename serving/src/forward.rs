@@ -1,12 +1,18 @@
 //! Passing a request on to the node that owns the shard: one hop at most.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::stream;
+use futures::{Stream, StreamExt};
+use proto::transport::{ChannelOptions, address_of, channel_with};
 use tonic::Request;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use types::NodeName;
+
+use crate::services::Frames;
 
 /// Most connections to other serving nodes that are kept.
 const PEERS_MAX: usize = 1024;
@@ -42,6 +48,16 @@ pub(crate) fn marked<T>(request: Request<T>, node: &NodeName) -> Request<T> {
     request
 }
 
+/// A stream from its first frame on, which was read already, up to where it breaks.
+pub(crate) fn again<T: Send + 'static>(
+    first: T,
+    rest: impl Frames<T>,
+) -> impl Stream<Item = T> + Send + 'static {
+    let rest = rest.take_while(|frame| ready(frame.is_ok()));
+    let rest = rest.filter_map(|frame| ready(frame.ok()));
+    stream::iter([first]).chain(rest)
+}
+
 /// Connections to other serving nodes, one for each endpoint.
 #[derive(Debug)]
 pub(crate) struct Peers {
@@ -69,9 +85,9 @@ impl Peers {
             channels.clear();
         }
         // An endpoint that makes no sense is an address that nobody answers.
-        let address = proto::transport::address_of(endpoint)
-            .unwrap_or_else(|_| host::net::Address::new(endpoint));
-        let channel = proto::transport::channel(&self.net, &address);
+        let address = address_of(endpoint).unwrap_or_else(|_| host::net::Address::new(endpoint));
+        let options = ChannelOptions::attentive();
+        let channel = channel_with(&self.net, &address, &options);
         channels.insert(endpoint.to_owned(), channel.clone());
         channel
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use host::Probe;
 use host::metrics::{Counter, Gauge, Held, Histogram, Page, Source};
@@ -24,11 +25,15 @@ pub struct Metrics {
     delivered_messages: Counter,
     delivered_bytes: Counter,
     redelivered_messages: Counter,
+    unreadable_batches: Counter,
     acks: Counter,
     nacks: Counter,
     extends: Counter,
     producers: Arc<Gauge>,
     consumers: Arc<Gauge>,
+    moves: Histogram,
+    moves_failed: Counter,
+    opened_unasked: Counter,
 }
 
 /// Batches that were stored.
@@ -100,6 +105,11 @@ impl Metrics {
         }
     }
 
+    /// A subscription met a stored batch that it cannot read.
+    pub(crate) fn unreadable(&self) {
+        self.unreadable_batches.inc();
+    }
+
     /// A consumer asks for something.
     pub(crate) fn asked(&self, request: &Request) {
         match request {
@@ -117,6 +127,44 @@ impl Metrics {
             Request::OpenConsumer(_) => Some(self.consumers.hold()),
             _ => None,
         }
+    }
+
+    /// A shard was moved to another node; it was between owners for no longer than this.
+    pub(crate) fn moved(&self, took: Duration) {
+        self.moves.record(took);
+    }
+
+    /// A shard could not be moved to another node.
+    pub(crate) fn move_failed(&self) {
+        self.moves_failed.inc();
+    }
+
+    /// A shard that nobody owned was opened without a request for it.
+    pub(crate) fn opened_unasked(&self) {
+        self.opened_unasked.inc();
+    }
+
+    fn write_moves(&self, page: &mut Page) {
+        page.histogram(
+            "ledgerline_serving_move_seconds",
+            "How long moves of a shard to another node took, from when it was admitted no more here until it was served there.",
+            &self.moves,
+        );
+        let results = [
+            ("done", self.moves.count()),
+            ("failed", self.moves_failed.get()),
+        ];
+        for (result, count) in results {
+            let help = "Moves of a shard from this node to another, by how they ended.";
+            let labels = [("result", result)];
+            page.counter("ledgerline_serving_moves_total", help, &labels, count);
+        }
+        page.counter(
+            "ledgerline_serving_shards_opened_unasked_total",
+            "Shards without an owner that the node opened without a request for them.",
+            &[],
+            self.opened_unasked.get(),
+        );
     }
 
     fn write_publishing(&self, page: &mut Page) {
@@ -175,6 +223,11 @@ impl Metrics {
             "Messages delivered that had been delivered before.",
             &self.redelivered_messages,
         );
+        counter(
+            "ledgerline_serving_unreadable_batches_total",
+            "Times that a subscription met a stored batch that is not what it says; it waits there and tries again.",
+            &self.unreadable_batches,
+        );
         let kinds = [
             ("ack", &self.acks),
             ("nack", &self.nacks),
@@ -198,6 +251,7 @@ impl Source for Metrics {
     fn write(&self, page: &mut Page) {
         self.write_publishing(page);
         self.write_consuming(page);
+        self.write_moves(page);
         self.requests_refused.write(
             page,
             "ledgerline_serving_requests_refused_total",
@@ -242,6 +296,11 @@ impl Source for Node {
             self.parts.budget.limit().get(),
         );
         gauge(
+            "ledgerline_serving_tail_bytes",
+            "Bytes of the newest messages of topics that are kept in memory for subscriptions at their ends.",
+            self.parts.tails.used().get(),
+        );
+        gauge(
             "ledgerline_serving_lease_certain",
             "1 while it is certain that meta counts the node as alive; else it delivers nothing.",
             self.is_lease_certain().into(),
@@ -271,6 +330,17 @@ impl Probe for Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_try_of_a_batch_that_cannot_be_read_is_counted() {
+        let metrics = Metrics::default();
+        metrics.unreadable();
+        metrics.unreadable();
+        let mut page = Page::default();
+        metrics.write(&mut page);
+        let line = "\nledgerline_serving_unreadable_batches_total 2\n";
+        assert!(page.to_string().contains(line), "{page}");
+    }
 
     #[test]
     fn each_reason_has_the_counter_of_its_name() {

@@ -1,6 +1,6 @@
 //! One serving node: what it knows of topics and owners, and the shards it serves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,30 +8,28 @@ use std::time::Duration;
 use futures::StreamExt;
 use host::Host;
 use meta_client::MetaClient;
-use tonic::{Status, Streaming};
+use tonic::Status;
+use types::TopicName;
 use types::command::{Answer, Command, Query, Reply};
-use types::topic::{
-    StartPosition, SubscriptionMode, SubscriptionRecord, SubscriptionState, TopicRecord,
-};
+use types::topic::TopicRecord;
 use types::{ClusterId, Epoch, ErrorKind, Problem, Reason, SessionId, ShardId};
-use types::{SubscriptionName, TopicName};
 
+use crate::balance::Balance;
 use crate::config::ServingConfig;
 use crate::forward::{Hop, Peers};
+use crate::moves::{Coming, REMEMBERED};
 use crate::routes::{Owner, Routes};
-use crate::services::refuse;
+use crate::services::{Frames, refuse};
 use crate::shard::{ShardHandle, ShardParts, ShardSetup, Status as Standing};
 
 /// Most topics whose records are kept. What does not fit is asked again.
 const TOPICS_MAX: usize = 100_000;
-/// The ack deadline of subscriptions that do not name one.
-const ACK_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How long a new subscription may wait for its first position to be on disk.
-const CURSOR_WITHIN: Duration = Duration::from_secs(10);
-
 /// When a client whose stream broke behind this node may try again: an owner that died is replaced in some seconds.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// The facts of `NOT_OWNER` that name the owner: where clients reach it, and its process.
+const OWNER_ENDPOINT: &str = "owner_endpoint";
+const OWNER_SESSION: &str = "owner_session";
 
 /// A serving node.
 pub(crate) struct Node {
@@ -47,8 +45,26 @@ pub(crate) struct Node {
     pub(crate) routes: Routes,
     pub(crate) topics: Mutex<BTreeMap<TopicName, TopicRecord>>,
     pub(crate) shards: Mutex<BTreeMap<ShardId, ShardHandle>>,
+    /// Shards whose topics are being deleted here: they are not opened.
+    pub(crate) deleting: Mutex<BTreeSet<ShardId>>,
+    /// Shards that other nodes are about to give to this one.
+    pub(crate) coming: Coming,
+    /// What is known of the other nodes, for spreading shards.
+    pub(crate) balance: Balance,
     /// Whether the node is stopping: it takes no new shards.
     pub(crate) is_stopping: AtomicBool,
+}
+
+/// A shard that is not opened here.
+struct Closed<'a> {
+    node: &'a Node,
+    shard: ShardId,
+}
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        lock(&self.node.deleting).remove(&self.shard);
+    }
 }
 
 /// Where a shard is served.
@@ -64,13 +80,6 @@ pub(crate) struct Local {
     pub(crate) id: ShardId,
     pub(crate) epoch: Epoch,
     pub(crate) handle: ShardHandle,
-}
-
-/// A subscription to be made.
-pub(crate) struct NewSubscription {
-    pub(crate) mode: SubscriptionMode,
-    pub(crate) ack_deadline: Option<Duration>,
-    pub(crate) start: StartPosition,
 }
 
 impl Node {
@@ -115,6 +124,7 @@ impl Node {
         let create = Command::CreateTopic {
             name: name.clone(),
             quorum: self.config.quorum,
+            retention: self.config.retention,
             at: self.host.clock.wall(),
         };
         match self.execute(create).await {
@@ -137,111 +147,66 @@ impl Node {
         }
     }
 
-    /// A subscription that must exist.
-    pub(crate) async fn subscription(
-        &self,
-        name: &SubscriptionName,
-    ) -> Result<SubscriptionRecord, Problem> {
-        match self.query(Query::Subscription(name.clone())).await? {
-            Answer::Subscription(Some(record)) => Ok(record),
-            Answer::Subscription(None) => Err(Problem::new(
-                Reason::SubscriptionNotFound,
-                format!("there is no subscription {name}; create it first, or open the consumer with `create_if_missing`"),
-            )
-            .with_resource(name)),
-            _ => Err(odd_answer()),
-        }
+    /// Of the topics in use at this node, how many want more copies than so many bookies can hold, and one of them.
+    pub(crate) fn wider_topics(&self, bookies: usize) -> (usize, Option<TopicRecord>) {
+        let topics = lock(&self.topics);
+        let wider = |topic: &&TopicRecord| topic.quorum.write() > bookies;
+        let example = topics.values().find(wider).cloned();
+        (topics.values().filter(wider).count(), example)
     }
 
-    /// Makes a subscription of a shard that is served here: numbered by meta, its cursor durable, then usable.
-    pub(crate) async fn create_subscription(
+    /// Deletes the topic of a shard that is served here: stops serving it, with both logs closed and nothing left that
+    /// could be acked, then takes it out of meta. When that fails the topic is as it was, and is opened again.
+    pub(crate) async fn delete_topic(
         &self,
         shard: &Local,
-        name: SubscriptionName,
-        new: NewSubscription,
-    ) -> Result<SubscriptionRecord, Problem> {
-        let create = Command::CreateSubscription {
-            name: name.clone(),
-            mode: new.mode,
-            ack_deadline: new.ack_deadline.unwrap_or(ACK_DEADLINE),
-            start: new.start,
-            at: self.host.clock.wall(),
-        };
-        match self.execute(create).await {
-            Ok(Reply::Subscription(record)) => self.activate(shard, record).await,
-            Ok(_) => Err(odd_answer()),
-            Err(problem) if problem.reason == Reason::AlreadyExists => {
-                let record = self.subscription(&name).await?;
-                if record.state == SubscriptionState::Creating {
-                    // Somebody began and may have died: finishing it is the same for everybody.
-                    return self.activate(shard, record).await;
-                }
-                Err(problem)
-            }
-            Err(problem) => Err(problem),
-        }
-    }
-
-    /// Takes a subscription of a shard that is served here away. When it returns its consumers have ended or are about to,
-    /// and its name may be used again.
-    pub(crate) async fn delete_subscription(
-        &self,
-        shard: &Local,
-        name: SubscriptionName,
+        topic: &TopicRecord,
     ) -> Result<(), Problem> {
-        // Meta answers with the record also when an earlier call, whose answer was lost, deleted it: the shard may still
-        // have it, the client is told that there is none.
-        let found = self.subscription(&name).await;
-        let session = self.session;
-        match self
-            .execute(Command::DeleteSubscription { name, session })
-            .await?
-        {
-            Reply::Subscription(record) => {
-                tracing::info!(subscription = %record.name, "subscription deleted");
-                // A shard that is over: its next owner reads a list without it.
-                let _ = shard.handle.drop_subscription(record.id).await;
-                found.map(drop)
+        let Some(_closed) = self.close_for_deletion(shard.id) else {
+            let text = "the topic is being deleted by another call";
+            return Err(Problem::new(Reason::ShardOpening, text).retry_after(AGAIN_AFTER));
+        };
+        shard.handle.retire(self.config.drain_timeout).await;
+        let delete = Command::DeleteTopic {
+            name: topic.name.clone(),
+            id: topic.id,
+            session: self.session,
+            epoch: shard.epoch,
+        };
+        let deleted = self.execute(delete).await;
+        self.forget_topic(&topic.name);
+        self.routes.forget(shard.id);
+        match deleted {
+            Ok(_) => tracing::info!(topic = %topic.name, "topic deleted"),
+            // An earlier try whose answer was lost did it.
+            Err(problem)
+                if matches!(
+                    problem.reason,
+                    Reason::TopicNotFound | Reason::VersionMismatch
+                ) => {}
+            // What was not closed in time, or was opened again meanwhile, is as it was.
+            Err(problem) if matches!(problem.reason, Reason::BadField | Reason::EpochMismatch) => {
+                return Err(not_closed(topic));
             }
-            _ => Err(odd_answer()),
+            Err(problem) => return Err(problem),
         }
+        Ok(())
     }
 
-    /// Finishes a subscription that somebody began to make.
-    pub(crate) async fn resume_subscription(
-        &self,
-        shard: &Local,
-        name: &SubscriptionName,
-    ) -> Result<SubscriptionRecord, Problem> {
-        let record = self.subscription(name).await?;
-        match record.state {
-            SubscriptionState::Active => Ok(record),
-            // Meta refuses one that was deleted.
-            SubscriptionState::Creating | SubscriptionState::Deleted => {
-                self.activate(shard, record).await
-            }
-        }
+    /// Keeps a shard from being opened here until the guard is dropped; none when it is kept already.
+    fn close_for_deletion(&self, shard: ShardId) -> Option<Closed<'_>> {
+        let is_new = lock(&self.deleting).insert(shard);
+        is_new.then_some(Closed { node: self, shard })
     }
 
-    async fn activate(
-        &self,
-        shard: &Local,
-        record: SubscriptionRecord,
-    ) -> Result<SubscriptionRecord, Problem> {
-        let (name, id) = (record.name.clone(), record.id);
-        let made = shard.handle.create_cursor(record);
-        let made = self.host.clock.timeout(CURSOR_WITHIN, made).await;
-        made.map_err(|_| cursor_late(&name))??;
-        match self
-            .execute(Command::ActivateSubscription { name, id })
-            .await?
-        {
-            Reply::Subscription(record) => {
-                tracing::info!(subscription = %record.name, "subscription created");
-                Ok(record)
-            }
-            _ => Err(odd_answer()),
-        }
+    /// A topic was made, changed or deleted: what is known of it may be wrong.
+    pub(crate) fn forget_topic(&self, name: &TopicName) {
+        lock(&self.topics).remove(name);
+    }
+
+    /// The same, of all.
+    pub(crate) fn forget_topics(&self) {
+        lock(&self.topics).clear();
     }
 
     /// Finds who serves the topic's shard; opens it here when nobody does.
@@ -257,29 +222,52 @@ impl Node {
             );
             return Err(Problem::new(Reason::Internal, message));
         };
-        if let Some(handle) = self.local(shard) {
+        let mut handle = self.local(shard);
+        if handle.is_none() {
+            self.wait_for_coming(shard).await;
+            handle = self.local(shard);
+        }
+        let now = self.host.clock.now();
+        if let Some(handle) = handle {
+            // What is being given to another node is that node's already.
+            if handle.status() == Standing::Releasing
+                && let Some(owner) = self.routes.led(shard, now)
+            {
+                return self.there(shard, owner, hop);
+            }
             return self.here(shard, handle).await;
         }
-        match self.routes.owner(shard, &self.meta).await? {
-            Some(owner) if owner.session != self.session => match hop {
-                Hop::First => Ok(Place::There(owner)),
-                Hop::Forwarded => {
-                    // The sender and this node see different owners: whoever is behind reads again.
-                    self.routes.forget(shard);
-                    Err(not_owner(shard)
-                        .with("owner_endpoint", owner.endpoint)
-                        .with("epoch", owner.epoch.get()))
-                }
-            },
+        match self.routes.owner(shard, &self.meta, now).await? {
+            Some(owner) if owner.session != self.session => self.there(shard, owner, hop),
+            None if let Some(other) = self.balance.instead_of(self.session, shard) => {
+                let owner = Owner {
+                    session: other.id,
+                    endpoint: other.endpoint,
+                    epoch: Epoch::new(0),
+                };
+                self.there(shard, owner, hop)
+            }
             _ => {
-                let handle = self.open(topic, shard)?;
+                let handle = self.open(&topic.name, shard)?;
                 self.here(shard, handle).await
             }
         }
     }
 
+    /// Sends a request on; one that was passed on already goes back with the owner's name.
+    fn there(&self, shard: ShardId, owner: Owner, hop: Hop) -> Result<Place, Problem> {
+        match hop {
+            Hop::First => Ok(Place::There(owner)),
+            Hop::Forwarded => {
+                // The sender and this node see different owners: whoever is behind reads again.
+                self.routes.forget(shard);
+                Err(named(not_owner(shard), &owner))
+            }
+        }
+    }
+
     /// The shard's handle, unless it is over.
-    fn local(&self, shard: ShardId) -> Option<ShardHandle> {
+    pub(crate) fn local(&self, shard: ShardId) -> Option<ShardHandle> {
         let mut shards = lock(&self.shards);
         let handle = shards.get(&shard)?;
         if matches!(handle.status(), Standing::Over(_)) {
@@ -303,19 +291,26 @@ impl Node {
             })),
             Ok(Err(problem)) => {
                 self.routes.forget(shard);
-                Err(problem)
+                if problem.reason == Reason::TopicNotFound {
+                    lock(&self.topics).retain(|_, topic| !topic.shards.contains(&shard));
+                }
+                Err(self.directed(shard, problem))
             }
             Err(_) => Err(handle.problem()),
         }
     }
 
     /// Begins to serve a shard, unless it is being served.
-    fn open(&self, topic: &TopicRecord, shard: ShardId) -> Result<ShardHandle, Problem> {
-        if self.is_stopping.load(Ordering::Relaxed) {
+    pub(crate) fn open(&self, topic: &TopicName, shard: ShardId) -> Result<ShardHandle, Problem> {
+        if self.is_leaving() {
             return Err(Problem::new(
                 Reason::Stopping,
                 "the node is stopping; ask another",
             ));
+        }
+        if lock(&self.deleting).contains(&shard) {
+            let text = "the topic is being deleted";
+            return Err(Problem::new(Reason::ShardOpening, text).retry_after(AGAIN_AFTER));
         }
         let mut shards = lock(&self.shards);
         if let Some(handle) = shards.get(&shard)
@@ -325,7 +320,7 @@ impl Node {
         }
         let setup = ShardSetup {
             shard,
-            topic: topic.name.clone(),
+            topic: topic.clone(),
             session: self.session,
             config: self.config.shard.clone(),
             seed: self.host.rng.u128(),
@@ -333,6 +328,27 @@ impl Node {
         let handle = ShardHandle::start(&self.host, setup, self.parts.clone());
         shards.insert(shard, handle.clone());
         Ok(handle)
+    }
+
+    /// Opens a shard that nobody asks for.
+    pub(crate) async fn open_unasked(
+        &self,
+        topic: &TopicName,
+        shard: ShardId,
+    ) -> Result<(), Problem> {
+        let handle = self.open(topic, shard)?;
+        let opened = handle.opened();
+        let opened = self
+            .host
+            .clock
+            .timeout(self.config.open_timeout, opened)
+            .await;
+        opened.map_or_else(|_| Err(handle.problem()), |opened| opened.map(drop))
+    }
+
+    /// Whether the node is stopping.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
     }
 
     /// Takes no new shards from now on.
@@ -343,6 +359,15 @@ impl Node {
     /// The shards that are served here now.
     pub(crate) fn served(&self) -> Vec<ShardHandle> {
         lock(&self.shards).values().cloned().collect()
+    }
+
+    /// The same, with their numbers.
+    pub(crate) fn shards(&self) -> Vec<(ShardId, ShardHandle)> {
+        let shards = lock(&self.shards);
+        let shards = shards
+            .iter()
+            .map(|(shard, handle)| (*shard, handle.clone()));
+        shards.collect()
     }
 
     /// Tells a shard, or all that are served here, that its record may have changed: it finds out whether another node
@@ -393,7 +418,13 @@ impl Node {
             problem.kind(),
             ErrorKind::Retry | ErrorKind::Moved | ErrorKind::Unknown
         ) {
-            self.routes.forget(shard);
+            self.routes.doubt(shard);
+        }
+        if problem.reason == Reason::NotOwner
+            && let Some(owner) = owner_in(&problem)
+        {
+            let until = self.host.clock.now().after(REMEMBERED);
+            self.routes.lead(shard, owner, until);
         }
         problem
     }
@@ -402,7 +433,7 @@ impl Node {
     pub(crate) async fn first_frame<T>(
         &self,
         patience: Duration,
-        incoming: &mut Streaming<T>,
+        incoming: &mut impl Frames<T>,
     ) -> Result<Option<T>, Status> {
         match self.host.clock.timeout(patience, incoming.next()).await {
             Ok(None) => Ok(None),
@@ -437,16 +468,32 @@ fn not_owner(shard: ShardId) -> Problem {
     .retry_after(Duration::ZERO)
 }
 
-/// A new subscription is not on disk in time.
-fn cursor_late(name: &SubscriptionName) -> Problem {
-    let text = format!(
-        "the first position of the subscription is not on disk after {CURSOR_WITHIN:?}; `ledgerline cluster status` says \
-         whether too few bookies take writes; then repeat the call, which goes on with it"
-    );
-    Problem::new(Reason::OutcomeUnknown, text).with_resource(name)
+/// Says who the owner is.
+pub(crate) fn named(problem: Problem, owner: &Owner) -> Problem {
+    problem
+        .with(OWNER_ENDPOINT, &owner.endpoint)
+        .with(OWNER_SESSION, owner.session.get())
+        .with("epoch", owner.epoch.get())
 }
 
-fn odd_answer() -> Problem {
+/// The owner that a problem names.
+fn owner_in(problem: &Problem) -> Option<Owner> {
+    let number = |key: &str| problem.metadata.get(key)?.parse().ok();
+    Some(Owner {
+        session: SessionId::new(number(OWNER_SESSION)?),
+        endpoint: problem.metadata.get(OWNER_ENDPOINT)?.clone(),
+        epoch: Epoch::new(number("epoch").unwrap_or(0)),
+    })
+}
+
+/// A topic's logs could not be closed in time, so that meta does not delete it.
+fn not_closed(topic: &TopicRecord) -> Problem {
+    let text = "the topic's logs could not be closed in time; `ledgerline cluster status` says whether too few bookies take \
+                writes; then repeat the call";
+    Problem::new(Reason::InsufficientBookies, text).with_resource(&topic.name)
+}
+
+pub(crate) fn odd_answer() -> Problem {
     Problem::new(
         Reason::Internal,
         "meta answered another question than was asked",

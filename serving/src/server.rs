@@ -1,14 +1,17 @@
 //! A running serving node: its place in meta, its listeners, its start and its stop.
 
+use std::future::ready;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bookie_client::{BookiePool, Directory, PoolConfig};
+use bookie_client::{BookiePool, Directory, LocalBookie, PoolConfig};
 use host::Host;
 use host::net::{Address, Incoming};
 use meta_client::{MetaClient, MetaError, Session, SessionConfig, WatchEvent};
+use proto::hot;
 use proto::raw::v1 as pb;
+use proto::serving_v1::moves_server::MovesServer;
 use proto::transport::{PUBLIC_MESSAGE_MAX, Routes, ServerOptions, serve};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -17,14 +20,21 @@ use tonic_health::server::HealthReporter;
 use types::cluster::{BookieRecord, NodeRole};
 use types::command::{Answer, Change, Query};
 
+use crate::balance::{self, Balance};
 use crate::budget::Budget;
 use crate::config::{ServingConfig, ServingConfigError};
 use crate::forward::Peers;
+use crate::moves::Coming;
 use crate::node::Node;
 use crate::routes;
 use crate::services::Services;
 use crate::shard::ShardParts;
+use crate::tail_memory::TailMemory;
 
+/// How long a stop waits for meta to say who can take the shards.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
+/// How long a stop waits for the tasks of the node at least, when its time is over before.
+const TASKS_WITHIN: Duration = Duration::from_secs(2);
 /// How often the bookies are looked at without being told of a change: what a watch missed is found out so.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Names under which health is told: the node, its services, and whether it takes requests.
@@ -72,24 +82,31 @@ pub struct Serving {
     closing: CancellationToken,
 }
 
-impl Serving {
-    /// Starts a serving node. Its tasks are a part of `host`'s.
+/// A serving node that has its address and answers nothing yet.
+pub struct Bound {
+    config: ServingConfig,
+    incoming: Incoming,
+    local_bookie: Option<Arc<dyn LocalBookie>>,
+}
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Bound").field(&self.incoming.local).finish()
+    }
+}
+
+impl Bound {
+    /// Checks the settings and takes the address: what can be refused before anything else is opened.
     ///
     /// # Errors
     ///
-    /// [`ServingError`]; each message names what to change.
+    /// [`ServingError::Config`], [`ServingError::Listen`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the node may be half started; stop the tasks of `host`.
-    pub async fn start(
-        host: &Host,
-        config: ServingConfig,
-        meta: MetaClient,
-    ) -> Result<Self, ServingError> {
+    /// Safe.
+    pub async fn at(host: &Host, config: ServingConfig) -> Result<Self, ServingError> {
         config.validate()?;
-        let host = host.fork("serving");
-        host.health.starting(PART);
         let incoming =
             host.net
                 .listen(&config.listen)
@@ -98,6 +115,39 @@ impl Serving {
                     address: config.listen.clone(),
                     source,
                 })?;
+        Ok(Self {
+            config,
+            incoming,
+            local_bookie: None,
+        })
+    }
+
+    /// Has it call a bookie of the same process, instead of connecting to it.
+    #[must_use]
+    pub fn beside(self, bookie: Arc<dyn LocalBookie>) -> Self {
+        Self {
+            local_bookie: Some(bookie),
+            ..self
+        }
+    }
+
+    /// Starts the node. Its tasks are a part of `host`'s.
+    ///
+    /// # Errors
+    ///
+    /// [`ServingError`]; each message names what to change.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the node may be half started; stop the tasks of `host`.
+    pub async fn start(self, host: &Host, meta: MetaClient) -> Result<Serving, ServingError> {
+        let Self {
+            config,
+            incoming,
+            local_bookie,
+        } = self;
+        let host = host.fork("serving");
+        host.health.starting(PART);
         let local = incoming.local.clone();
         let endpoint = config
             .advertise
@@ -106,11 +156,12 @@ impl Serving {
         let session = open_session(&host, &meta, &config, &local, &endpoint).await?;
         let bookies = watch::Sender::new(bookies(&meta).await?);
         let directory = Directory::new(bookies.subscribe());
-        let pool = BookiePool::new(&host, PoolConfig::default(), meta.cluster(), directory);
+        let pool = PoolConfig::default();
         let parts = ShardParts {
-            pool,
+            pool: BookiePool::new(&host, pool, meta.cluster(), directory, local_bookie),
             meta: meta.clone(),
             budget: Budget::new(config.memory),
+            tails: TailMemory::new(config.tail_memory),
             lease: session.clone(),
             metrics: Arc::default(),
         };
@@ -124,6 +175,9 @@ impl Serving {
             routes: routes::Routes::default(),
             topics: Mutex::default(),
             shards: Mutex::default(),
+            deleting: Mutex::default(),
+            coming: Coming::default(),
+            balance: Balance::default(),
             is_stopping: false.into(),
             host,
             config,
@@ -131,7 +185,12 @@ impl Serving {
         node.host
             .tasks
             .spawn("follow", follow(Arc::clone(&node), bookies));
-        let (health, closing) = (HealthReporter::new(), CancellationToken::new());
+        node.host
+            .tasks
+            .spawn("balance", balance::run(Arc::clone(&node)));
+        // A failure stops all tasks: one that did not hear of it would keep the process from ending.
+        let closing = node.host.tasks.token().child_token();
+        let health = HealthReporter::new();
         listen(&node, incoming, &health, closing.clone()).await?;
         node.host.metrics.add(&node);
         node.host.health.started(PART, &node);
@@ -139,13 +198,32 @@ impl Serving {
             node = %node.config.name, session = %node.session, address = %local,
             endpoint = %node.endpoint, "serving"
         );
-        Ok(Self {
+        Ok(Serving {
             node,
             local,
             session,
             health,
             closing,
         })
+    }
+}
+
+impl Serving {
+    /// Takes the address and starts a serving node: [`Bound::at`] and [`Bound::start`].
+    ///
+    /// # Errors
+    ///
+    /// [`ServingError`]; each message names what to change.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Bound::start`].
+    pub async fn start(
+        host: &Host,
+        config: ServingConfig,
+        meta: MetaClient,
+    ) -> Result<Self, ServingError> {
+        Bound::at(host, config).await?.start(host, meta).await
     }
 
     /// Where it listens.
@@ -158,21 +236,25 @@ impl Serving {
         &self.node.endpoint
     }
 
-    /// Stops it cleanly: takes no new shards, confirms what is in flight, gives its shards up so that others claim them
-    /// at once, and ends its session.
+    /// Stops it cleanly: takes no new shards, confirms what is in flight, moves its shards to other nodes, or gives them
+    /// up so that others claim them at once, and ends its session.
     pub async fn stop(self) {
         let within = self.node.config.drain_timeout;
+        let by = self.node.host.clock.now().after(within);
         self.health
             .set_service_status("readiness", ServingStatus::NotServing)
             .await;
         self.node.refuse_new();
+        Box::pin(balance::give_away(&self.node, LOOK_WITHIN, by)).await;
+        let left = by.since(self.node.host.clock.now());
         let released = self.node.served().into_iter().map(|shard| async move {
-            shard.release(within).await;
+            shard.release(left).await;
         });
         futures::future::join_all(released).await;
         self.closing.cancel();
         self.session.end().await;
-        if let Err(error) = self.node.host.tasks.stop(within).await {
+        let left = by.since(self.node.host.clock.now()).max(TASKS_WITHIN);
+        if let Err(error) = self.node.host.tasks.stop(left).await {
             tracing::warn!(%error, "serving node stopped with tasks left");
         }
     }
@@ -218,9 +300,18 @@ async fn listen(
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
     let metrics = Arc::clone(&node.parts.metrics);
     let mut all = Routes::new()
+        .dated(&node.host.clock)
         .on_refusal(move |problem| metrics.refused(problem.reason))
         .add(server!(publisher_server::PublisherServer))
         .add(server!(subscriber_server::SubscriberServer))
+        .hot(hot::PUBLISH, {
+            let services = services.clone();
+            move |request| ready(Ok(services.publishing(request)))
+        })
+        .hot(hot::CONSUME, {
+            let services = services.clone();
+            move |request| ready(Ok(services.consuming(request)))
+        })
         .add(server!(routing_server::RoutingServer))
         .add(server!(tenant_service_server::TenantServiceServer))
         .add(server!(namespace_service_server::NamespaceServiceServer))
@@ -229,6 +320,7 @@ async fn listen(
             subscription_service_server::SubscriptionServiceServer
         ))
         .add(server!(cluster_service_server::ClusterServiceServer))
+        .add(MovesServer::new(services.clone()))
         .add(tonic_health::pb::health_server::HealthServer::new(health));
     if node.config.reflection {
         let descriptors = || {
@@ -265,13 +357,17 @@ async fn follow(node: Arc<Node>, directory: watch::Sender<Arc<[BookieRecord]>>) 
             event = changes.next() => match event {
                 WatchEvent::Changed(event) => {
                     node.routes.changed(&event.change);
-                    if let Change::Shard(shard) = event.change {
-                        node.record_changed(Some(shard));
+                    match &event.change {
+                        Change::Shard(shard) => node.record_changed(Some(*shard)),
+                        Change::Topic(name) => node.forget_topic(name),
+                        Change::Session(_) => node.balance.look_soon(),
+                        _ => {}
                     }
                     matches!(event.change, Change::Bookie(_) | Change::Session(_))
                 }
                 WatchEvent::Missed => {
                     node.routes.reset();
+                    node.forget_topics();
                     node.record_changed(None);
                     true
                 }

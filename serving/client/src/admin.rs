@@ -8,7 +8,7 @@ use proto::v1::namespace_service_client::NamespaceServiceClient;
 use proto::v1::subscription_service_client::SubscriptionServiceClient;
 use proto::v1::tenant_service_client::TenantServiceClient;
 use proto::v1::topic_service_client::TopicServiceClient;
-use types::topic::{StartPosition, SubscriptionMode};
+use types::topic::{Retention, StartPosition, SubscriptionMode};
 use types::{Problem, Quorum, SubscriptionName, TopicName};
 
 use crate::connect::Shared;
@@ -29,6 +29,15 @@ use crate::{Error, api, convert};
 #[derive(Debug, Clone)]
 pub struct Admin {
     shared: Shared,
+}
+
+/// How a topic is made. What is left out is the cluster's default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TopicOptions {
+    /// Copies of each message, and how many of them are fsynced before it is acked.
+    pub quorum: Option<Quorum>,
+    /// How long messages stay that no subscription needs.
+    pub retention: Option<Retention>,
 }
 
 /// How a new subscription is to be.
@@ -140,14 +149,14 @@ impl Admin {
         )
     }
 
-    /// Makes a topic, by its short or full name. Without a quorum it gets the cluster's default.
+    /// Makes a topic, by its short or full name. What the options leave out is the cluster's default.
     pub async fn create_topic(
         &self,
         topic: &str,
-        quorum: Option<Quorum>,
+        options: TopicOptions,
     ) -> Result<api::Topic, Error> {
         let name = topic_name(topic)?;
-        let quorum = quorum.map(|quorum| pb::Quorum {
+        let quorum = options.quorum.map(|quorum| pb::Quorum {
             write: quorum.write().try_into().unwrap_or(u32::MAX),
             ack: quorum.ack().try_into().unwrap_or(u32::MAX),
         });
@@ -155,6 +164,7 @@ impl Admin {
             parent: name.namespace().to_string(),
             topic: Some(pb::Topic {
                 quorum,
+                retention: options.retention.map(convert::retention),
                 ..Default::default()
             }),
             topic_id: name.short().to_owned(),
@@ -168,6 +178,32 @@ impl Admin {
             name: topic_name(topic)?.to_string(),
         };
         call!(self, true, TopicServiceClient.get_topic(request))
+    }
+
+    /// Changes how long a topic's messages stay.
+    pub async fn set_retention(
+        &self,
+        topic: &str,
+        retention: Retention,
+    ) -> Result<api::Topic, Error> {
+        let request = pb::UpdateTopicRequest {
+            topic: Some(pb::Topic {
+                name: topic_name(topic)?.to_string(),
+                retention: Some(convert::retention(retention)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        call!(self, true, TopicServiceClient.update_topic(request))
+    }
+
+    /// Takes a topic away with its subscriptions and all its messages, for good. Its producers and consumers end, and its
+    /// name may be used again.
+    pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
+        let request = pb::DeleteTopicRequest {
+            name: topic_name(topic)?.to_string(),
+        };
+        call!(self, false, TopicServiceClient.delete_topic(request))
     }
 
     /// Every topic of a namespace, in order of name; empty for the default namespace.
@@ -268,6 +304,39 @@ impl Admin {
     pub async fn cluster_status(&self) -> Result<api::ClusterStatus, Error> {
         let request = pb::GetClusterStatusRequest {};
         call!(self, true, ClusterServiceClient.get_cluster_status(request))
+    }
+
+    /// How the copies of all ledgers stand, and what is being done about those that are not whole.
+    pub async fn repair_plan(&self) -> Result<api::RepairPlan, Error> {
+        let request = pb::GetRepairPlanRequest {};
+        call!(self, true, ClusterServiceClient.get_repair_plan(request))
+    }
+
+    /// Empties a node, or takes that back: a bookie's copies move to others, a serving node's topics do. `role` says which
+    /// node is meant where a bookie and a serving node have the same name.
+    pub async fn drain_node(
+        &self,
+        node: &str,
+        role: Option<pb::NodeRole>,
+        draining: bool,
+    ) -> Result<(), Error> {
+        let request = pb::DrainNodeRequest {
+            node: node.to_owned(),
+            draining,
+            role: role.unwrap_or_default().into(),
+        };
+        let done: Result<pb::DrainNodeResponse, Error> =
+            call!(self, true, ClusterServiceClient.drain_node(request));
+        done.map(drop)
+    }
+
+    /// Takes a drained bookie that no ledger names any more out of the cluster, for good.
+    pub async fn decommission_node(&self, node: &str) -> Result<(), Error> {
+        let node = node.to_owned();
+        let request = pb::DecommissionNodeRequest { node };
+        let done: Result<pb::DecommissionNodeResponse, Error> =
+            call!(self, true, ClusterServiceClient.decommission_node(request));
+        done.map(drop)
     }
 }
 

@@ -83,12 +83,7 @@ impl Connections {
         if state.channels.len() >= CHANNELS_MAX {
             state.channels.clear();
         }
-        let options = ChannelOptions {
-            connect_timeout: Duration::from_secs(1),
-            keepalive_interval: Duration::from_secs(2),
-            keepalive_timeout: Duration::from_secs(3),
-            ..ChannelOptions::default()
-        };
+        let options = ChannelOptions::attentive();
         let channel = channel_with(&self.host.net, &address, &options);
         state.channels.insert(endpoint.to_owned(), channel.clone());
         Ok(channel)
@@ -257,7 +252,8 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(50);
-    const MOST: Duration = Duration::from_millis(500);
+    /// What passes between the moment an owner's lease is over and its topics' clients coming back.
+    const MOST: Duration = Duration::from_millis(250);
 
     pub(crate) const fn new() -> Self {
         Self { next: Self::FIRST }

@@ -1,13 +1,21 @@
 //! The words of `types` as the API says them.
 
 use proto::v1 as pb;
-use types::topic::{StartPosition, SubscriptionMode};
+use types::ByteSize;
+use types::topic::{Retention, StartPosition, SubscriptionMode};
 
 pub(crate) const fn mode(mode: Option<SubscriptionMode>) -> pb::SubscriptionMode {
     match mode {
         None => pb::SubscriptionMode::Unspecified,
         Some(SubscriptionMode::Exclusive) => pb::SubscriptionMode::Exclusive,
         Some(SubscriptionMode::Shared) => pb::SubscriptionMode::Shared,
+    }
+}
+
+pub(crate) fn retention(retention: Retention) -> pb::Retention {
+    pb::Retention {
+        time: retention.time.map(proto::time::duration_to_wire),
+        bytes: retention.bytes.map(ByteSize::get),
     }
 }
 

@@ -22,7 +22,8 @@
 //!
 //! - A [`Receipt`] that resolved well means that the message survives the loss of any minority of its copies. Over
 //!   reconnects, and when a topic's owner dies, the producer repeats what has no receipt under the same numbers:
-//!   nothing is stored twice, and the order is kept.
+//!   nothing is stored twice, and the order is kept. A program whose producer has a name does so over its own restarts:
+//!   [`Producer::stored_before`] says where to go on.
 //! - A [`Consumer`] gets every message at least once. It reconnects by itself; a message that is not acked comes again.
 //! - Any address of a serving node will do: the client follows redirects to the node that owns a topic, and asks around
 //!   when that one is gone.
@@ -39,7 +40,7 @@ mod error;
 mod message;
 mod producer;
 
-pub use admin::{Admin, SubscriptionOptions};
+pub use admin::{Admin, SubscriptionOptions, TopicOptions};
 pub use client::{Client, ClientBuilder};
 pub use consumer::{
     AckReceipt, Acker, Consumer, ConsumerBuilder, ProducerStamp, Received, SessionChange,
@@ -54,5 +55,6 @@ pub use proto::v1 as api;
 /// Reads a time of the API's messages.
 pub use proto::time::from_wire as wall_time;
 
-pub use types::topic::{StartPosition, SubscriptionMode};
+pub use types::batch::Codec;
+pub use types::topic::{Retention, StartPosition, SubscriptionMode};
 pub use types::{ByteSize, ErrorKind, Offset, Problem, Quorum, Reason, WallTime};

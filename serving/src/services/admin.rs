@@ -1,5 +1,6 @@
 //! Tenants, namespaces and topics: resource-oriented methods over the records of meta.
 
+use pb::topic_service_client::TopicServiceClient;
 use proto::raw::v1 as pb;
 use tonic::{Request, Response, Status};
 use types::command::{Answer, Command, Query, Reply};
@@ -7,6 +8,8 @@ use types::{NamespaceName, Problem, Reason, TenantName};
 
 use super::{Services, refuse};
 use crate::convert;
+use crate::forward::{self, Hop};
+use crate::node::Place;
 
 /// Meta answered another question than was asked: a defect.
 pub(super) fn mismatch() -> Problem {
@@ -158,11 +161,20 @@ impl pb::topic_service_server::TopicService for Services {
     ) -> Result<Response<pb::Topic>, Status> {
         let request = request.into_inner();
         let name = convert::topic_under(&request.parent, &request.topic_id).map_err(refuse)?;
-        let quorum = request.topic.and_then(|topic| topic.quorum);
+        let topic = request.topic.unwrap_or_default();
         let default = self.node.config.quorum;
-        let quorum = convert::quorum("topic.quorum", quorum, default).map_err(refuse)?;
+        let quorum = convert::quorum("topic.quorum", topic.quorum, default).map_err(refuse)?;
+        let retention = match topic.retention {
+            None => self.node.config.retention,
+            Some(retention) => convert::retention("topic.retention", retention).map_err(refuse)?,
+        };
         let at = self.node.host.clock.wall();
-        let create = Command::CreateTopic { name, quorum, at };
+        let create = Command::CreateTopic {
+            name,
+            quorum,
+            retention,
+            at,
+        };
         match self.node.execute(create).await.map_err(refuse)? {
             Reply::Topic(record) => Ok(Response::new(convert::topic(&record))),
             _ => Err(refuse(mismatch())),
@@ -176,6 +188,53 @@ impl pb::topic_service_server::TopicService for Services {
         let name = convert::name("name", &request.get_ref().name).map_err(refuse)?;
         let record = self.node.topic(&name).await.map_err(refuse)?;
         Ok(Response::new(convert::topic(&record)))
+    }
+
+    async fn update_topic(
+        &self,
+        request: Request<pb::UpdateTopicRequest>,
+    ) -> Result<Response<pb::Topic>, Status> {
+        let request = request.into_inner();
+        let topic = request.topic.unwrap_or_default();
+        let name = convert::name("topic.name", &topic.name).map_err(refuse)?;
+        let paths = request.update_mask.unwrap_or_default().paths;
+        if let Some(other) = paths.iter().find(|path| *path != "retention") {
+            let text = format!("only retention may be changed, not {other}");
+            return Err(refuse(Problem::bad_field("update_mask", text)));
+        }
+        let retention = topic.retention.ok_or_else(|| {
+            let text = "set it: what stays as it is need not be sent";
+            refuse(Problem::bad_field("topic.retention", text))
+        })?;
+        let retention = convert::retention("topic.retention", retention).map_err(refuse)?;
+        let update = Command::UpdateTopic { name, retention };
+        match self.node.execute(update).await.map_err(refuse)? {
+            Reply::Topic(record) => Ok(Response::new(convert::topic(&record))),
+            _ => Err(refuse(mismatch())),
+        }
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<pb::DeleteTopicRequest>,
+    ) -> Result<Response<()>, Status> {
+        let hop = Hop::of(request.metadata());
+        let name = convert::name("name", &request.get_ref().name).map_err(refuse)?;
+        let topic = self.node.topic(&name).await.map_err(refuse)?;
+        match self.node.place(&topic, hop).await.map_err(refuse)? {
+            Place::Here(shard) => {
+                let deleted = self.node.delete_topic(&shard, &topic).await;
+                deleted.map(Response::new).map_err(refuse)
+            }
+            Place::There(owner) => {
+                let channel = self.node.peers.channel(&owner.endpoint);
+                let mut client = TopicServiceClient::new(channel);
+                let answer = client
+                    .delete_topic(forward::marked(request, &self.node.config.name))
+                    .await;
+                answer.map_err(|status| self.node.upstream_failed(topic.shards[0], status))
+            }
+        }
     }
 
     async fn list_topics(

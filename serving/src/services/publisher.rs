@@ -1,12 +1,9 @@
 //! Publishing: unary, and as a stream with receipts.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::{Stream, StreamExt};
-use pb::publish_batch::Body;
+use futures::StreamExt;
 use pb::publish_stream_request::Frame as Up;
 use pb::publish_stream_response::Frame as Down;
 use pb::publisher_client::PublisherClient;
@@ -14,10 +11,10 @@ use proto::raw::v1 as pb;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use topic::Stored;
-use types::{Problem, ProducerName, Reason, SequenceId, ShardId, TopicName, crc32c};
+use types::{Problem, ProducerName, Reason, SequenceId, ShardId, TopicName};
 
-use super::{Services, inside, refuse};
-use crate::config::ServingConfig;
+use super::intake::checked;
+use super::{Answers, Frames, Services, inside, refuse, while_there};
 use crate::convert;
 use crate::forward::{self, Hop};
 use crate::node::{Local, Node, Place};
@@ -28,12 +25,11 @@ const FRAMES_AHEAD: usize = 2;
 /// How long a stream may stay without the frame that opens it.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
 
-type Frames = Pin<Box<dyn Stream<Item = Result<pb::PublishStreamResponse, Status>> + Send>>;
 type Sender = mpsc::Sender<Result<pb::PublishStreamResponse, Status>>;
 
 #[tonic::async_trait]
 impl pb::publisher_server::Publisher for Services {
-    type PublishStreamStream = Frames;
+    type PublishStreamStream = Answers<pb::PublishStreamResponse>;
 
     async fn publish(
         &self,
@@ -42,24 +38,25 @@ impl pb::publisher_server::Publisher for Services {
         let hop = Hop::of(request.metadata());
         let asked = request.get_ref();
         let name: TopicName = convert::name("topic", &asked.topic).map_err(refuse)?;
-        let Some(pb::publish_request::Body::Batch(body)) = asked.body.clone() else {
-            return Err(refuse(Problem::bad_field("batch", "is missing")));
-        };
-        let count = check(&self.node.config, &body, asked.crc32c).map_err(refuse)?;
+        let batch = proto::hot::published_once(asked);
+        let checked = checked(&self.node.host.compute, &self.node.config, batch).await;
+        let (body, count) = checked.map_err(refuse)?;
         let topic = self.node.topic_or_create(&name).await.map_err(refuse)?;
         match self.node.place(&topic, hop).await.map_err(refuse)? {
             Place::Here(shard) => {
-                let stored = shard.handle.publish(count, body).await.map_err(refuse)?;
+                let stored = shard.handle.publish(count, body).await;
+                let stored =
+                    stored.map_err(|problem| refuse(self.node.directed(shard.id, problem)))?;
                 let receipt = stored_receipt(shard.id, 0, count, &stored);
                 Ok(Response::new(pb::PublishResponse {
                     receipts: vec![receipt],
                 }))
             }
             Place::There(owner) => {
-                let mut client = client(&self.node, &owner.endpoint);
-                let answer = client
-                    .publish(forward::marked(request, &self.node.config.name))
-                    .await;
+                // Boxed, since a call takes kilobytes, and most batches are published here.
+                let mut client = Box::new(client(&self.node, &owner.endpoint));
+                let request = forward::marked(request, &self.node.config.name);
+                let answer = Box::pin(client.publish(request)).await;
                 answer.map_err(|status| self.node.upstream_failed(topic.shards[0], status))
             }
         }
@@ -68,7 +65,17 @@ impl pb::publisher_server::Publisher for Services {
     async fn publish_stream(
         &self,
         request: Request<Streaming<pb::PublishStreamRequest>>,
-    ) -> Result<Response<Frames>, Status> {
+    ) -> Result<Response<Self::PublishStreamStream>, Status> {
+        Ok(self.publishing(request))
+    }
+}
+
+impl Services {
+    /// Answers a stream, by a task of its own.
+    pub(crate) fn publishing(
+        &self,
+        request: Request<impl Frames<pb::PublishStreamRequest>>,
+    ) -> Response<Answers<pb::PublishStreamResponse>> {
         let hop = Hop::of(request.metadata());
         let incoming = request.into_inner();
         let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
@@ -80,9 +87,7 @@ impl pb::publisher_server::Publisher for Services {
                 let _ = frames.send(Err(status)).await;
             }
         });
-        Ok(Response::new(Box::pin(
-            tokio_stream::wrappers::ReceiverStream::new(outgoing),
-        )))
+        Response::new(tokio_stream::wrappers::ReceiverStream::new(outgoing).boxed())
     }
 }
 
@@ -92,26 +97,11 @@ fn client(node: &Node, endpoint: &str) -> PublisherClient<tonic::transport::Chan
         .max_encoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX)
 }
 
-/// Checks a batch before anything else sees it, and counts its messages.
-fn check(config: &ServingConfig, body: &Bytes, crc: Option<u32>) -> Result<u32, Problem> {
-    if let Some(crc) = crc
-        && crc32c(body).get() != crc
-    {
-        let message = "the batch was damaged on its way, or crc32c is not that of the encoded batch; send it again";
-        return Err(Problem::new(Reason::PayloadCorrupt, message)
-            .with_field("crc32c")
-            .with("expected", crc)
-            .with("actual", crc32c(body).get()));
-    }
-    let facts = types::batch::check(body, &config.batch_limits());
-    Ok(facts.map_err(|error| error.problem("batch"))?.count)
-}
-
 /// One stream from its first frame to its end.
 async fn session(
     node: &Arc<Node>,
     hop: Hop,
-    mut incoming: Streaming<pb::PublishStreamRequest>,
+    mut incoming: impl Frames<pb::PublishStreamRequest>,
     frames: &Sender,
 ) -> Result<(), Status> {
     let Some(first) = node.first_frame(FIRST_FRAME, &mut incoming).await? else {
@@ -130,11 +120,23 @@ async fn session(
         let problem = Problem::bad_field("open.access_mode", "this server knows shared only");
         return Err(refuse(problem));
     }
-    let topic = node.topic_or_create(&name).await.map_err(refuse)?;
-    match node.place(&topic, hop).await.map_err(refuse)? {
+    let placing = Box::pin(async {
+        let topic = node.topic_or_create(&name).await?;
+        let place = node.place(&topic, hop).await?;
+        Ok((topic, place))
+    });
+    let Some(placed) = while_there(frames, placing).await else {
+        return Ok(());
+    };
+    let (topic, place) = placed.map_err(refuse)?;
+    match place {
         Place::Here(shard) => {
-            let opened = shard.handle.open_producer(producer, open.resume).await;
-            let opened = opened.map_err(inside("open")).map_err(refuse)?;
+            let opening = Box::pin(shard.handle.open_producer(producer, open.resume));
+            let Some(opened) = while_there(frames, opening).await else {
+                return Ok(());
+            };
+            let opened = opened.map_err(inside("open"));
+            let opened = opened.map_err(|problem| refuse(node.directed(shard.id, problem)))?;
             serve(node, &shard, opened, incoming, frames).await
         }
         Place::There(owner) if open.understands_redirect => {
@@ -146,13 +148,14 @@ async fn session(
             Ok(())
         }
         Place::There(owner) => {
-            let rest = incoming.take_while(|frame| std::future::ready(frame.is_ok()));
-            let all = futures::stream::once(async { first })
-                .chain(rest.filter_map(|frame| std::future::ready(frame.ok())));
+            let all = forward::again(first, incoming);
             let request = forward::marked(Request::new(all), &node.config.name);
-            let mut upstream = client(node, &owner.endpoint)
-                .publish_stream(request)
-                .await
+            let mut client = client(node, &owner.endpoint);
+            let Some(opened) = while_there(frames, Box::pin(client.publish_stream(request))).await
+            else {
+                return Ok(());
+            };
+            let mut upstream = opened
                 .map_err(|status| node.upstream_broke(topic.shards[0], status))?
                 .into_inner();
             while let Some(frame) = upstream.next().await {
@@ -171,7 +174,7 @@ async fn serve(
     node: &Arc<Node>,
     shard: &Local,
     producer: Producer,
-    incoming: Streaming<pb::PublishStreamRequest>,
+    incoming: impl Frames<pb::PublishStreamRequest>,
     frames: &Sender,
 ) -> Result<(), Status> {
     let Producer {
@@ -181,18 +184,20 @@ async fn serve(
     } = producer;
     let limits = ready.limits;
     let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let share = node.parts.budget.share();
     let ready = pb::ProducerReady {
         epoch: ready.epoch().get(),
         limits: Some(super::limits(&node.config)),
         credits: Some(pb::Permits {
             messages: signed(limits.messages),
-            bytes: signed(limits.bytes),
+            // Many producers that each have all they may in flight would be refused more often than stored.
+            bytes: signed(limits.bytes.min(share.bytes())),
         }),
         last_sequence_id: ready.last_sequence.map(SequenceId::get),
     };
     send(frames, Down::Ready(ready)).await;
     let hear = hear(node, &input, incoming, frames);
-    let say = say(shard.id, outputs, frames);
+    let say = say(node, shard.id, outputs, frames);
     tokio::pin!(hear, say);
     // When the client is done, what is in flight is still answered; when the shard is done, nothing more is heard.
     tokio::select! {
@@ -223,7 +228,7 @@ enum Heard {
 async fn hear(
     node: &Node,
     input: &ProducerInput,
-    mut incoming: Streaming<pb::PublishStreamRequest>,
+    mut incoming: impl Frames<pb::PublishStreamRequest>,
     frames: &Sender,
 ) -> Heard {
     let heard = loop {
@@ -267,22 +272,20 @@ async fn hand_in(
     batch: pb::PublishBatch,
 ) -> Result<(), Problem> {
     let first = SequenceId::new(batch.first_sequence_id);
-    let body = match batch.body {
-        Some(Body::Batch(body)) => body,
-        None => {
-            return input
-                .refuse(first, 0, Problem::bad_field("batch", "is missing"))
-                .await;
-        }
-    };
-    match check(&node.config, &body, batch.crc32c) {
-        Ok(count) => input.publish(first, count, body).await,
+    let batch = proto::hot::published(batch);
+    match checked(&node.host.compute, &node.config, batch).await {
+        Ok((body, count)) => input.publish(first, count, body).await,
         Err(problem) => input.refuse(first, 0, problem).await,
     }
 }
 
 /// Sends receipts until there are no more.
-async fn say(shard: ShardId, mut outputs: Outputs, frames: &Sender) -> Result<(), Status> {
+async fn say(
+    node: &Node,
+    shard: ShardId,
+    mut outputs: Outputs,
+    frames: &Sender,
+) -> Result<(), Status> {
     let mut told = Vec::new();
     loop {
         let has_more = outputs.next(&mut told).await;
@@ -306,7 +309,7 @@ async fn say(shard: ShardId, mut outputs: Outputs, frames: &Sender) -> Result<()
         }
         flush(frames, &mut receipts).await;
         if let Some(problem) = end {
-            return Err(refuse(problem));
+            return Err(refuse(node.directed(shard, problem)));
         }
         if !has_more {
             return Ok(());

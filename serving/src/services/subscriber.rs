@@ -1,10 +1,9 @@
 //! Consuming: one stream is one consumer, with its permits, deliveries and acks.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use pb::consume_request::Frame as Up;
 use pb::consume_response::Frame as Down;
 use pb::subscriber_client::SubscriberClient;
@@ -13,31 +12,42 @@ use proto::raw::v1 as pb;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use topic::{BlockedReason, OffsetRange, ProducerIdentity};
+use types::batch::Codecs;
 use types::topic::SubscriptionMode;
 use types::{ConsumerName, Generation, Offset, Problem, Reason, ShardId, SubscriptionName};
 
-use super::{Services, inside, refuse};
+use super::{Answers, Frames, Services, inside, refuse, while_there};
 use crate::convert;
 use crate::forward::{self, Hop};
-use crate::node::{Local, NewSubscription, Node, Place};
+use crate::node::{Local, Node, Place};
 use crate::shard::{Consumer, ConsumerInput, ConsumerOptions, Outputs, Told};
+use crate::subscriptions::NewSubscription;
 
 /// Frames on their way to the client: one is being sent while the next gathers.
 const FRAMES_AHEAD: usize = 2;
 /// How long a stream may stay without the frame that opens it.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
 
-type Frames = Pin<Box<dyn Stream<Item = Result<pb::ConsumeResponse, Status>> + Send>>;
 type Sender = mpsc::Sender<Result<pb::ConsumeResponse, Status>>;
 
 #[tonic::async_trait]
 impl pb::subscriber_server::Subscriber for Services {
-    type ConsumeStream = Frames;
+    type ConsumeStream = Answers<pb::ConsumeResponse>;
 
     async fn consume(
         &self,
         request: Request<Streaming<pb::ConsumeRequest>>,
-    ) -> Result<Response<Frames>, Status> {
+    ) -> Result<Response<Self::ConsumeStream>, Status> {
+        Ok(self.consuming(request))
+    }
+}
+
+impl Services {
+    /// Answers a stream, by a task of its own.
+    pub(crate) fn consuming(
+        &self,
+        request: Request<impl Frames<pb::ConsumeRequest>>,
+    ) -> Response<Answers<pb::ConsumeResponse>> {
         let hop = Hop::of(request.metadata());
         let incoming = request.into_inner();
         let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
@@ -49,9 +59,7 @@ impl pb::subscriber_server::Subscriber for Services {
                 let _ = frames.send(Err(status)).await;
             }
         });
-        Ok(Response::new(Box::pin(
-            tokio_stream::wrappers::ReceiverStream::new(outgoing),
-        )))
+        Response::new(tokio_stream::wrappers::ReceiverStream::new(outgoing).boxed())
     }
 }
 
@@ -65,6 +73,7 @@ struct Open {
     permits: (i64, i64),
     create: Option<NewSubscription>,
     understands_redirect: bool,
+    codecs: Codecs,
 }
 
 fn check_open(open: &pb::OpenConsumer) -> Result<Open, Problem> {
@@ -87,6 +96,7 @@ fn check_open(open: &pb::OpenConsumer) -> Result<Open, Problem> {
         permits: (permits.messages, permits.bytes),
         create: open.create_if_missing.then_some(create),
         understands_redirect: open.understands_redirect,
+        codecs: proto::hot::codecs(&open.codecs),
     })
 }
 
@@ -104,7 +114,7 @@ fn check_permits(field: &str, permits: &pb::Permits) -> Result<(), Problem> {
 async fn session(
     node: &Arc<Node>,
     hop: Hop,
-    mut incoming: Streaming<pb::ConsumeRequest>,
+    mut incoming: impl Frames<pb::ConsumeRequest>,
     frames: &Sender,
 ) -> Result<(), Status> {
     let Some(first) = node.first_frame(FIRST_FRAME, &mut incoming).await? else {
@@ -118,16 +128,26 @@ async fn session(
     };
     let open = check_open(open).map_err(refuse)?;
     let name = open.subscription.topic();
-    let topic = if open.create.is_some() {
-        node.topic_or_create(&name).await
-    } else {
-        node.topic(&name).await
-    }
-    .map_err(refuse)?;
-    match node.place(&topic, hop).await.map_err(refuse)? {
+    let placing = Box::pin(async {
+        let topic = match open.create {
+            Some(_) => node.topic_or_create(&name).await?,
+            None => node.topic(&name).await?,
+        };
+        let place = node.place(&topic, hop).await?;
+        Ok((topic, place))
+    });
+    let Some(placed) = while_there(frames, placing).await else {
+        return Ok(());
+    };
+    let (topic, place) = placed.map_err(refuse)?;
+    match place {
         Place::Here(shard) => {
-            let consumer = subscribe(node, &shard, open).await;
-            let consumer = consumer.map_err(inside("open")).map_err(refuse)?;
+            let Some(consumer) = while_there(frames, Box::pin(subscribe(node, &shard, open))).await
+            else {
+                return Ok(());
+            };
+            let consumer = consumer.map_err(inside("open"));
+            let consumer = consumer.map_err(|problem| refuse(node.directed(shard.id, problem)))?;
             serve(node, &shard, consumer, incoming, frames).await
         }
         Place::There(owner) if open.understands_redirect => {
@@ -139,15 +159,16 @@ async fn session(
             Ok(())
         }
         Place::There(owner) => {
-            let rest = incoming.take_while(|frame| std::future::ready(frame.is_ok()));
-            let all = futures::stream::once(async { first })
-                .chain(rest.filter_map(|frame| std::future::ready(frame.ok())));
+            let all = forward::again(first, incoming);
             let request = forward::marked(Request::new(all), &node.config.name);
             let failed = |status| node.upstream_broke(topic.shards[0], status);
             let mut client = SubscriberClient::new(node.peers.channel(&owner.endpoint))
                 .max_decoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX)
                 .max_encoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX);
-            let mut upstream = client.consume(request).await.map_err(failed)?.into_inner();
+            let Some(opened) = while_there(frames, Box::pin(client.consume(request))).await else {
+                return Ok(());
+            };
+            let mut upstream = opened.map_err(failed)?.into_inner();
             while let Some(frame) = upstream.next().await {
                 if frames.send(Ok(frame.map_err(failed)?)).await.is_err() {
                     break;
@@ -185,6 +206,7 @@ async fn subscribe(node: &Node, shard: &Local, open: Open) -> Result<Consumer, P
         ack_deadline: open.ack_deadline,
         confirm_acks: open.confirm_acks,
         permits: open.permits,
+        codecs: open.codecs,
     };
     shard.handle.open_consumer(options).await
 }
@@ -194,7 +216,7 @@ async fn serve(
     node: &Arc<Node>,
     shard: &Local,
     consumer: Consumer,
-    incoming: Streaming<pb::ConsumeRequest>,
+    incoming: impl Frames<pb::ConsumeRequest>,
     frames: &Sender,
 ) -> Result<(), Status> {
     let Consumer {
@@ -243,7 +265,7 @@ enum Heard {
 async fn hear(
     shard: ShardId,
     input: &ConsumerInput,
-    mut incoming: Streaming<pb::ConsumeRequest>,
+    mut incoming: impl Frames<pb::ConsumeRequest>,
     frames: &Sender,
 ) -> Heard {
     let heard = loop {
@@ -438,7 +460,7 @@ async fn say(
         }
         gather.flush().await;
         if let Some(problem) = end {
-            return Err(refuse(problem));
+            return Err(refuse(node.directed(shard, problem)));
         }
         if !has_more {
             return Ok(());
@@ -512,7 +534,7 @@ fn error(problem: &Problem) -> pb::StreamError {
     }
 }
 
-fn wire_delivery(shard: ShardId, delivery: topic::Delivery) -> pb::Delivery {
+pub(crate) fn wire_delivery(shard: ShardId, delivery: topic::Delivery) -> pb::Delivery {
     let producer = match delivery.producer {
         ProducerIdentity::Named { name, epoch } => Some((name, epoch, delivery.first_sequence)),
         ProducerIdentity::Unnamed { .. } => None,
@@ -523,6 +545,7 @@ fn wire_delivery(shard: ShardId, delivery: topic::Delivery) -> pb::Delivery {
         offsets: Vec::new(),
         token: convert::token(&delivery.position),
         batch: delivery.batch,
+        count: delivery.count,
         published: delivery.publish_time,
         attempt: delivery.attempt,
         lease_expires: Some(delivery.lease_expire_time),

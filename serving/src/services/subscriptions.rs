@@ -11,7 +11,8 @@ use super::admin::mismatch;
 use super::{Services, inside, refuse};
 use crate::convert;
 use crate::forward::{self, Hop};
-use crate::node::{NewSubscription, Place};
+use crate::node::Place;
+use crate::subscriptions::NewSubscription;
 
 #[tonic::async_trait]
 impl pb::subscription_service_server::SubscriptionService for Services {

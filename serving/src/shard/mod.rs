@@ -19,26 +19,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use bookie_client::BookiePool;
+use host::metrics::Counter;
 use host::{Clock, Host};
 use topic::{
     Ack, ConsumerReady, Extend, Nack, OffsetRange, OpenConsumer, OpenProducer, ProducerReady,
     Publish, Receipt, Stored, StreamId, TopicStats,
 };
+use types::batch::{Body, Codecs};
 use types::topic::{SubscriptionMode, SubscriptionRecord};
 use types::{
-    ConsumerName, Epoch, Generation, Offset, Problem, ProducerName, Reason, SequenceId,
-    SubscriptionId,
+    ConsumerName, Epoch, Generation, MonoTime, Offset, Problem, ProducerName, Reason, SequenceId,
+    SubscriptionId, TopicName,
 };
 
 use crate::budget::Budget;
 use crate::metrics::Metrics;
-use core::Request;
+use crate::tail_memory::TailMemory;
+use core::{Request, ShardEvent};
 use session::{Bell, channel};
-use streams::{Batch, Slot};
+use streams::{Batch, Slot, Streams};
 use task::Message;
 
 /// What a shard's task works with.
@@ -50,6 +52,8 @@ pub struct ShardParts {
     pub meta: meta_client::MetaClient,
     /// The node's memory for messages.
     pub budget: Budget,
+    /// The node's memory for the newest entries of its topics.
+    pub tails: TailMemory,
     /// The node's session: whether it is certain to be live.
     pub lease: meta_client::Session,
     /// The node's numbers.
@@ -63,11 +67,14 @@ pub struct ShardHandle {
 }
 
 struct Shared {
-    inbox: mpsc::Sender<Message>,
+    inbox: mpsc::Sender<Box<Message>>,
     status: watch::Receiver<Status>,
     bell: Arc<Bell>,
     budget: Budget,
     clock: Clock,
+    topic: TopicName,
+    since: MonoTime,
+    work: Arc<Counter>,
     next_stream: AtomicU64,
 }
 
@@ -86,6 +93,8 @@ pub struct ConsumerOptions {
     pub confirm_acks: bool,
     /// The first grant: messages, and bytes of encoded messages.
     pub permits: (i64, i64),
+    /// Which compressed batches it opens itself. It gets others opened.
+    pub codecs: Codecs,
 }
 
 /// An open producer stream. It ends when `outputs` is dropped.
@@ -129,18 +138,39 @@ impl ShardHandle {
     pub fn start(host: &Host, setup: ShardSetup, parts: ShardParts) -> Self {
         let bell = Arc::new(Bell::default());
         let budget = parts.budget.clone();
-        let (inbox, status) = task::start(host, setup, parts, Arc::clone(&bell));
+        let (topic, since) = (setup.topic.clone(), host.clock.now());
+        let work = Arc::<Counter>::default();
+        let streams = Streams::new(Arc::clone(&parts.metrics), Arc::clone(&work));
+        let (inbox, status) = task::start(host, setup, parts, Arc::clone(&bell), streams);
         let shared = Shared {
             inbox,
             status,
             bell,
             budget,
             clock: host.clock.clone(),
+            topic,
+            since,
+            work,
             next_stream: AtomicU64::new(0),
         };
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    /// Its topic.
+    pub fn topic(&self) -> &TopicName {
+        &self.shared.topic
+    }
+
+    /// When it began to be served here.
+    pub fn since(&self) -> MonoTime {
+        self.shared.since
+    }
+
+    /// What it has done for its clients: bytes in and out, and a kilobyte for each message.
+    pub fn work(&self) -> u64 {
+        self.shared.work.get()
     }
 
     /// How far it is.
@@ -249,6 +279,7 @@ impl ShardHandle {
             ack_deadline: options.ack_deadline,
             confirm_acks: options.confirm_acks,
             permits: options.permits,
+            codecs: options.codecs,
         };
         let (first, outputs) = self.open(Request::OpenConsumer(open)).await?;
         let Told::ConsumerReady(ready) = first else {
@@ -274,7 +305,7 @@ impl ShardHandle {
     /// # Cancel safety
     ///
     /// Dropping it does not undo the publishing.
-    pub async fn publish(&self, count: u32, body: Bytes) -> Result<Stored, Problem> {
+    pub async fn publish(&self, count: u32, body: Body) -> Result<Stored, Problem> {
         let batch = self.take_in(&body)?;
         let stream = self.next_stream();
         let request = Request::PublishOnce {
@@ -344,7 +375,17 @@ impl ShardHandle {
     /// Gives the shard up: admits nothing, confirms what was appended, closes both logs and tells meta. Returns when it
     /// is over, at the latest after `within`; then the next owner recovers what was left open.
     pub async fn release(&self, within: Duration) {
-        if self.send(Message::Release { within }).await.is_ok() {
+        self.leave(within, ShardEvent::Release).await;
+    }
+
+    /// The same, but the node stays the owner in meta's record, so that nobody claims the shard before its topic is
+    /// deleted. What was left open after `within` keeps meta from deleting it.
+    pub async fn retire(&self, within: Duration) {
+        self.leave(within, ShardEvent::Retire).await;
+    }
+
+    async fn leave(&self, within: Duration, how: ShardEvent) {
+        if self.send(Message::Leave { within, how }).await.is_ok() {
             self.over().await;
         }
     }
@@ -365,7 +406,7 @@ impl ShardHandle {
     }
 
     /// Takes a batch into the node's memory, from now on until its receipt.
-    fn take_in(&self, body: &Bytes) -> Result<Batch, Problem> {
+    fn take_in(&self, body: &Body) -> Result<Batch, Problem> {
         let permit = self.shared.budget.acquire(body.len())?;
         let since = self.shared.clock.now();
         Ok(Batch { permit, since })
@@ -390,7 +431,7 @@ impl ShardHandle {
     }
 
     async fn send(&self, message: Message) -> Result<(), Problem> {
-        let sent = self.shared.inbox.send(message).await;
+        let sent = self.shared.inbox.send(Box::new(message)).await;
         sent.map_err(|_| self.problem())
     }
 
@@ -416,7 +457,7 @@ impl ProducerInput {
         &self,
         first_sequence: SequenceId,
         count: u32,
-        body: Bytes,
+        body: Body,
     ) -> Result<(), Problem> {
         match self.shard.take_in(&body) {
             Ok(batch) => {

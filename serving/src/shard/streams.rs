@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use host::Clock;
-use host::metrics::Held;
+use host::metrics::{Counter, Held};
 use topic::{OffsetRange, Receipt, StreamId};
 use types::{MonoTime, Offset, Problem, Reason};
 
@@ -44,7 +44,12 @@ pub(super) struct Streams {
     /// When the batches came whose receipts were told since the last [`Streams::measure`].
     answered: Vec<MonoTime>,
     metrics: Arc<Metrics>,
+    /// What was done, for spreading shards by what they do.
+    work: Arc<Counter>,
 }
+
+/// What a message counts as beside its bytes.
+const MESSAGE_WORK: u64 = 1 << 10;
 
 #[derive(Debug)]
 struct Stream {
@@ -64,9 +69,10 @@ struct Stream {
 
 impl Streams {
     /// None yet.
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, work: Arc<Counter>) -> Self {
         Self {
             metrics,
+            work,
             ..Self::default()
         }
     }
@@ -212,9 +218,14 @@ impl Streams {
                     self.answered.push(batch.since);
                 }
                 self.metrics.receipt(receipt, bytes);
+                self.work
+                    .add(bytes + u64::from(receipt.count) * MESSAGE_WORK);
                 stream.is_over |= stream.is_once;
             }
-            Told::Delivery(_) => {
+            Told::Delivery(delivery) => {
+                let bytes = u64::try_from(delivery.batch.len()).expect("a usize fits");
+                self.work
+                    .add(bytes + u64::from(delivery.count) * MESSAGE_WORK);
                 if let Some(window) = &mut stream.window {
                     window.delivered(&told);
                 }
@@ -288,6 +299,7 @@ impl Stream {
 mod tests {
     use bytes::Bytes;
     use topic::{Delivery, OpenConsumer, OpenProducer, Position, ProducerIdentity, Stored};
+    use types::batch::Codecs;
     use types::{
         ByteSize, EntryId, Generation, LedgerId, LedgerSeq, LogId, Offset, SequenceId,
         SubscriptionId, WallTime,
@@ -334,6 +346,7 @@ mod tests {
             ack_deadline: None,
             confirm_acks: false,
             permits,
+            codecs: Codecs::NONE,
         };
         let (streams, outputs, bell, request) = opened(Request::OpenConsumer(open));
         let Request::OpenConsumer(open) = request else {
@@ -380,7 +393,7 @@ mod tests {
             position: position(),
             first_offset: Offset::new(0),
             count: 1,
-            batch: Bytes::from(vec![0; bytes]),
+            batch: Bytes::from(vec![0; bytes]).into(),
             publish_time: WallTime::from_nanos(0),
             producer: ProducerIdentity::Unnamed { id: 0 },
             first_sequence: SequenceId::new(0),

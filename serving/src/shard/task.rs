@@ -12,16 +12,20 @@ use tracing::{debug, error, info, warn};
 
 use bookie_client::{BookieLink, Directory, Order, PoolEvent, Sent};
 use host::Host;
-use ledger::Outcome;
+use ledger::{Outcome, Over};
 use meta_client::{MetaClient, Session};
-use topic::{Publish, Receipt, StreamId, TopicStats};
-use types::chain::ShardOutcome;
+use topic::{Publish, Receipt, StreamId, TopicStats, Unreadable};
+use types::chain::{LogKind, ShardOutcome};
 use types::command::{Command, Query, Reply};
 use types::storage::{AddResult, LacResult, ReadResult};
 use types::topic::SubscriptionRecord;
 use types::{
-    BookieId, CommandId, ErrorKind, Generation, MonoTime, Problem, Reason, SubscriptionId,
+    BookieId, CommandId, ErrorKind, Generation, LedgerSeq, MonoTime, Offset, Problem, Reason,
+    SubscriptionId,
 };
+
+use crate::metrics::Metrics;
+use crate::tail_memory::TailPart;
 
 use super::ShardParts;
 use super::core::{Ended, QueryId, Request, Shard, ShardEffect, ShardEvent, ShardSetup, Status};
@@ -39,6 +43,9 @@ const META_INBOX: usize = 64;
 
 /// Most requests, and most events of bookies, that are handed to the core in one wake-up.
 const BATCH: usize = 256;
+
+/// How long the giving up of a shard waits without anything happening: with too few bookies that take writes, nothing will.
+const STILL: Duration = Duration::from_secs(3);
 
 /// What the handle asks of the task.
 #[derive(Debug)]
@@ -64,7 +71,7 @@ pub(super) enum Message {
     /// How the topic stands.
     Stats(oneshot::Sender<Option<TopicStats>>),
     /// Give the shard up.
-    Release { within: Duration },
+    Leave { within: Duration, how: ShardEvent },
 }
 
 /// Starts the task of a shard.
@@ -73,7 +80,8 @@ pub(super) fn start(
     setup: ShardSetup,
     parts: ShardParts,
     bell: Arc<Bell>,
-) -> (mpsc::Sender<Message>, watch::Receiver<Status>) {
+    streams: Streams,
+) -> (mpsc::Sender<Box<Message>>, watch::Receiver<Status>) {
     let host = host.fork(&setup.shard.to_string());
     let (inbox, requests) = mpsc::channel(INBOX);
     let (to_pool, pool_events) = mpsc::channel(POOL_INBOX);
@@ -85,6 +93,7 @@ pub(super) fn start(
         directory: parts.pool.directory().clone(),
         meta: parts.meta,
         lease: parts.lease,
+        tail: parts.tails.part(),
         is_lease_certain: true,
         core,
         effects: Vec::new(),
@@ -95,9 +104,11 @@ pub(super) fn start(
         meta_events,
         bell,
         status,
-        streams: Streams::new(parts.metrics),
+        streams,
         cursors: BTreeMap::new(),
+        metrics: parts.metrics,
         release_by: None,
+        moved_at: MonoTime::ZERO,
         is_over: false,
         host: host.clone(),
     };
@@ -136,14 +147,17 @@ struct ShardTask {
     effects: Vec<ShardEffect>,
     /// Events that performing effects gave rise to.
     again: VecDeque<ShardEvent>,
-    requests: mpsc::Receiver<Message>,
+    /// Boxed, as what comes from meta: a channel sets room for 32 aside, and a node serves many shards.
+    requests: mpsc::Receiver<Box<Message>>,
     link: BookieLink,
     directory: Directory,
     pool_events: mpsc::Receiver<PoolEvent>,
     meta: MetaClient,
-    to_meta: mpsc::Sender<ShardEvent>,
-    meta_events: mpsc::Receiver<ShardEvent>,
+    to_meta: mpsc::Sender<Box<ShardEvent>>,
+    meta_events: mpsc::Receiver<Box<ShardEvent>>,
     lease: Session,
+    /// The core's part of the node's memory for tails.
+    tail: TailPart,
     /// What the core was told of the lease.
     is_lease_certain: bool,
     bell: Arc<Bell>,
@@ -151,7 +165,10 @@ struct ShardTask {
     streams: Streams,
     /// Who waits for a subscription's first cursor.
     cursors: BTreeMap<SubscriptionId, Vec<oneshot::Sender<Result<Generation, Problem>>>>,
+    metrics: Arc<Metrics>,
     release_by: Option<MonoTime>,
+    /// When a bookie or meta last did something for this shard; told while it is being given up.
+    moved_at: MonoTime,
     is_over: bool,
 }
 
@@ -167,13 +184,15 @@ impl ShardTask {
             if self.is_over {
                 break;
             }
-            let deadline = [self.core.deadline(), self.release_by];
+            self.core
+                .limit_tail(|bytes, most| self.tail.hold(bytes, most));
+            let deadline = [self.core.deadline(), self.gives_up_at()];
             let deadline = deadline.into_iter().flatten().min();
             tokio::select! {
                 biased; // Stop first; answers before new work, so that what is under way gets done.
                 () = self.host.tasks.stopped() => break,
                 Some(event) = self.pool_events.recv() => self.pool_event(event),
-                Some(event) = self.meta_events.recv() => self.hand_in(event),
+                Some(event) = self.meta_events.recv() => self.meta_event(*event),
                 // What there is to tell of it is found below, and before every event. Once nobody keeps it, its time runs
                 // out.
                 changed = lease.changed(), if is_lease_told => is_lease_told = changed.is_ok(),
@@ -183,7 +202,7 @@ impl ShardTask {
                     self.hand_in(ShardEvent::Candidates(candidates));
                 }
                 message = self.requests.recv() => match message {
-                    Some(message) => self.message(message),
+                    Some(message) => self.message(*message),
                     None => break, // Nobody has a handle any more.
                 },
                 () = self.host.clock.deadline(deadline) => {}
@@ -203,23 +222,43 @@ impl ShardTask {
             self.pool_event(event);
         }
         while let Ok(event) = self.meta_events.try_recv() {
-            self.hand_in(event);
+            self.meta_event(*event);
         }
         for _ in 0..BATCH {
             let Ok(message) = self.requests.try_recv() else {
                 break;
             };
-            self.message(message);
+            self.message(*message);
         }
         let now = self.host.clock.now();
         self.look_at_lease();
         if self.core.deadline().is_some_and(|at| at <= now) {
             self.hand_in(ShardEvent::Deadline);
         }
-        if self.release_by.is_some_and(|at| at <= now) {
+        if self.gives_up_at().is_some_and(|at| at <= now) {
             warn!(shard = %self.core.setup().shard, "shard not given up in time, the next owner recovers it");
             self.is_over = true;
         }
+    }
+
+    /// When the giving up of the shard is given up itself: when its time is over, or nothing has happened for a while.
+    fn gives_up_at(&self) -> Option<MonoTime> {
+        let by = self.release_by?;
+        Some(by.min(self.moved_at.after(STILL)))
+    }
+
+    fn meta_event(&mut self, event: ShardEvent) {
+        let is_unknown = matches!(
+            event,
+            ShardEvent::Outcome {
+                outcome: Outcome::Unknown,
+                ..
+            } | ShardEvent::Queried { result: Err(_), .. }
+        );
+        if !is_unknown {
+            self.moved_at = self.host.clock.now();
+        }
+        self.hand_in(event);
     }
 
     fn hand_in(&mut self, event: ShardEvent) {
@@ -248,6 +287,9 @@ impl ShardTask {
         match event {
             PoolEvent::Answers { bookie, answers } => {
                 for answer in answers {
+                    if is_done(&answer) {
+                        self.moved_at = self.host.clock.now();
+                    }
                     self.hand_in(ShardEvent::Answer { bookie, answer });
                 }
             }
@@ -325,10 +367,12 @@ impl ShardTask {
                 // Whoever asked may be gone.
                 let _ = reply.send(self.core.stats());
             }
-            Message::Release { within } => {
-                let by = self.host.clock.now().after(within);
+            Message::Leave { within, how } => {
+                let now = self.host.clock.now();
+                self.moved_at = now;
+                let by = now.after(within);
                 self.release_by = Some(self.release_by.map_or(by, |before| before.min(by)));
-                self.hand_in(ShardEvent::Release);
+                self.hand_in(how);
             }
         }
     }
@@ -367,6 +411,32 @@ impl ShardTask {
             }
             has_changed
         });
+    }
+
+    fn trimmed(&self, log: LogKind, first: LedgerSeq, first_offset: Offset) {
+        let shard = self.core.setup().shard;
+        match log {
+            LogKind::Message => info!(%shard, %first, %first_offset, "old messages dropped"),
+            LogKind::State => debug!(%shard, %first, "old state dropped"),
+        }
+    }
+
+    /// A subscription waits at a batch, and tries again and again: people are told once.
+    fn unreadable(&self, unreadable: &Unreadable) {
+        self.metrics.unreadable();
+        let Unreadable {
+            subscription,
+            position,
+            messages,
+            fault,
+            is_first,
+        } = unreadable;
+        if *is_first {
+            error!(
+                shard = %self.core.setup().shard, topic = %self.core.setup().topic, %subscription, ?position, %messages, %fault,
+                "a stored batch cannot be read, and the subscription waits at it"
+            );
+        }
     }
 
     fn perform_one(&mut self, effect: ShardEffect) {
@@ -419,9 +489,19 @@ impl ShardTask {
                 let shard = self.core.setup().shard;
                 error!(%shard, %bookie, %ledger, %entry, "a bookie holds another payload");
             }
+            ShardEffect::Unreadable(unreadable) => self.unreadable(&unreadable),
+            ShardEffect::Trimmed {
+                log,
+                first,
+                first_offset,
+            } => self.trimmed(log, first, first_offset),
             ShardEffect::Over(ended) => {
                 let shard = self.core.setup().shard;
                 match ended {
+                    // Every retry of a client tries it while a dead owner's lease runs.
+                    Ended::Owner(over @ Over::ClaimRefused { .. }) => {
+                        debug!(%shard, %over, "shard is not claimed");
+                    }
                     Ended::Owner(over) => info!(%shard, %over, "shard is over"),
                     Ended::Unusable(problem) => error!(%shard, %problem, "shard cannot be opened"),
                 }
@@ -463,7 +543,8 @@ impl ShardTask {
             };
             debug!(%command, ?outcome, "meta answered a change");
             // A shard that is over needs no answer.
-            let _ = to_meta.send(ShardEvent::Outcome { command, outcome }).await;
+            let event = ShardEvent::Outcome { command, outcome };
+            let _ = to_meta.send(Box::new(event)).await;
         });
     }
 
@@ -474,7 +555,7 @@ impl ShardTask {
             let result = meta.query(query).await.map_err(Problem::from);
             let event = ShardEvent::Queried { query: id, result };
             // A shard that is over needs no answer.
-            let _ = to_meta.send(event).await;
+            let _ = to_meta.send(Box::new(event)).await;
         });
     }
 
@@ -495,7 +576,7 @@ impl ShardTask {
         self.status.send_replace(Status::Over(problem.clone()));
         self.requests.close();
         while let Ok(message) = self.requests.try_recv() {
-            self.turn_away(message, &problem);
+            self.turn_away(*message, &problem);
         }
         self.streams.end_all(&problem);
         let waiting = std::mem::take(&mut self.cursors);
@@ -531,7 +612,7 @@ impl ShardTask {
             | Message::Request(_)
             | Message::DropSubscription(_)
             | Message::Stats(_)
-            | Message::Release { .. } => {}
+            | Message::Leave { .. } => {}
         }
     }
 }
@@ -550,6 +631,23 @@ const fn outcome_of(problem: &Problem) -> Outcome {
             Outcome::Refused(problem.reason)
         }
     }
+}
+
+/// Whether a bookie did what it was asked, other than that it could not now.
+const fn is_done(answer: &ledger::Answer) -> bool {
+    !matches!(
+        answer,
+        ledger::Answer::Added {
+            result: AddResult::Busy | AddResult::ReadOnly,
+            ..
+        } | ledger::Answer::Read {
+            result: ReadResult::Busy,
+            ..
+        } | ledger::Answer::Lac {
+            result: LacResult::Busy,
+            ..
+        }
+    )
 }
 
 /// What a bookie would answer that has no room for a request.

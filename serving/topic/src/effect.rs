@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use compression::OpenError;
+use types::batch::Body;
 use types::chain::LogKind;
 use types::topic::SubscriptionMode;
 use types::{
-    Generation, MonoTime, Offset, Payload, Problem, ProducerEpoch, SequenceId, SubscriptionId,
-    WallTime,
+    Generation, LedgerId, MonoTime, Offset, Payload, Problem, ProducerEpoch, SequenceId,
+    SubscriptionId, SubscriptionName, WallTime,
 };
 
 use crate::{OffsetRange, Position, ProducerIdentity, ReadId, StreamId, Token};
@@ -45,6 +45,15 @@ pub enum Effect {
         subscription: SubscriptionId,
         /// Why.
         problem: Problem,
+    },
+    /// The answer to `FindFloor`.
+    Floor {
+        /// Every subscription has acked all messages below it, durably.
+        offset: Offset,
+        /// Up to which entry, inclusive, a later owner needs no header.
+        covered: Option<Position>,
+        /// The first ledger of the state log that a later owner needs; none while that is not known.
+        state: Option<LedgerId>,
     },
     /// Tell a consumer that it is subscribed.
     ConsumerReady {
@@ -93,6 +102,9 @@ pub enum Effect {
         /// The stream.
         stream: StreamId,
     },
+    /// A stored batch of which a part is wanted, or which a consumer cannot open itself, is not what its header says. Tell
+    /// people: the subscription waits at it and tries again.
+    Unreadable(Unreadable),
     /// Read confirmed entries of the message log, from the tail cache or the bookies. Answered with `EntriesRead` or
     /// `ReadFailed`; when the answer is lost, deliveries of the subscription stop, so it must not be.
     Read(ReadRequest),
@@ -206,8 +218,8 @@ pub struct Delivery {
     pub first_offset: Offset,
     /// How many messages.
     pub count: u32,
-    /// The encoded batch: the producer's own bytes, or the part of them that holds these messages.
-    pub batch: Bytes,
+    /// The batch: the producer's own bytes, or the part of them that holds these messages. A part is never compressed.
+    pub batch: Body,
     /// When the owner numbered the entry.
     pub publish_time: WallTime,
     /// The producer of the entry.
@@ -260,8 +272,35 @@ pub enum BlockedReason {
     NoPermits,
     /// It has too many messages unacked.
     UnackedLimit,
-    /// The messages cannot be read just now, or the owner is not sure that it still is the owner.
+    /// The messages cannot be read just now, a stored batch is not what its header says, or the owner is not sure that it
+    /// still is the owner.
     Storage,
+}
+
+/// A stored batch that a subscription waits at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Unreadable {
+    /// Which subscription.
+    pub subscription: SubscriptionName,
+    /// The entry that holds the batch.
+    pub position: Position,
+    /// Its messages.
+    pub messages: OffsetRange,
+    /// What is wrong.
+    pub fault: BatchFault,
+    /// The subscription has not told of it before, at this owner. Else it tried again.
+    pub is_first: bool,
+}
+
+/// Why a stored batch cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum BatchFault {
+    /// It does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It is cut off, or is no batch.
+    #[error("the batch does not hold the messages that its header counts")]
+    Records,
 }
 
 /// A read of confirmed entries for one subscription.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use types::batch::{Body, Codecs};
 use types::chain::LogKind;
 use types::topic::{SubscriptionMode, SubscriptionRecord};
 use types::{
@@ -26,8 +25,8 @@ pub enum Event {
         stream: StreamId,
         /// How many messages the batch has.
         count: u32,
-        /// The encoded batch, validated by the shell.
-        body: Bytes,
+        /// The batch, validated by the shell.
+        body: Body,
     },
     /// A stream of either kind broke: nobody is there to be answered. A consumer's leases are released at once; a
     /// producer's batches in flight are stored all the same.
@@ -106,6 +105,16 @@ pub enum Event {
         /// Which one.
         subscription: SubscriptionId,
     },
+    /// Below which offset does nobody need anything? Answered with `Floor`, once what it rests on is durable.
+    FindFloor,
+    /// A later owner would need the headers of old entries: write what saves it from reading them, with the next state
+    /// entry, which comes now.
+    Cover,
+    /// The messages below this offset are about to be dropped: no new subscription begins there any more.
+    Trimming {
+        /// The first offset that stays; at most a `Floor` that was told.
+        first_offset: Offset,
+    },
     /// While a problem is set, new batches are refused with it; what was appended goes on waiting.
     HoldPublishing {
         /// The problem, none when publishing may go on.
@@ -145,8 +154,8 @@ pub struct Publish {
     pub first_sequence: SequenceId,
     /// How many messages the batch has.
     pub count: u32,
-    /// The encoded batch, validated by the shell.
-    pub body: Bytes,
+    /// The batch, validated by the shell.
+    pub body: Body,
 }
 
 /// A consumer stream begins.
@@ -166,6 +175,8 @@ pub struct OpenConsumer {
     pub confirm_acks: bool,
     /// The first grant, messages and bytes.
     pub permits: (i64, i64),
+    /// Which compressed batches it opens itself. It gets others opened.
+    pub codecs: Codecs,
 }
 
 /// Messages a consumer is done with.

@@ -19,8 +19,8 @@ mod subscription;
 pub use config::{Config, ConfigError};
 pub use cursor::AckSet;
 pub use effect::{
-    AckResult, Append, BlockedReason, ConsumerReady, Delivery, Effect, Heartbeat, ProducerLimits,
-    ProducerReady, RangeProblem, ReadRequest, Receipt, Stored,
+    AckResult, Append, BatchFault, BlockedReason, ConsumerReady, Delivery, Effect, Heartbeat,
+    ProducerLimits, ProducerReady, RangeProblem, ReadRequest, Receipt, Stored, Unreadable,
 };
 pub use event::{Ack, Event, Extend, Nack, OpenConsumer, OpenProducer, Publish};
 pub use format::{EntryHeader, FormatError, Position, ProducerIdentity, StoredEntry};

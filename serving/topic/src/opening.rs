@@ -32,6 +32,8 @@ pub struct Opening {
     folded: Folded,
     /// What the state log said, once the first header came.
     state: Option<State>,
+    /// What the newest snapshot covers, known from then on.
+    covered: Option<Position>,
 }
 
 /// What was odd about the logs. All counted, none fatal.
@@ -75,6 +77,7 @@ impl Opening {
             config,
             folded: Folded::default(),
             state: None,
+            covered: None,
         }
     }
 
@@ -122,9 +125,12 @@ impl Opening {
 
     fn begin_headers(&mut self) -> &mut State {
         let folded = &mut self.folded;
-        let state = self.state.take();
-        let state = state.unwrap_or_else(|| std::mem::take(folded).into_state());
-        self.state.insert(state)
+        let covered = &mut self.covered;
+        self.state.get_or_insert_with(|| {
+            let state = std::mem::take(folded).into_state();
+            *covered = state.table.covered;
+            state
+        })
     }
 
     /// Ends the fold: the machine serves from here. Every header after [`Opening::covered`] up to the recovered end
@@ -161,7 +167,12 @@ impl Opening {
             subscriptions.push(Subscription::new(record, generation, acked, true));
         }
         notes.cursors_dropped = u64::try_from(state.cursors.len()).unwrap_or(u64::MAX);
-        let topic = Topic::new(self.config, &opened, state.table, (subscriptions, notes));
+        let topic = Topic::new(
+            self.config,
+            &opened,
+            (state.table, self.covered),
+            (subscriptions, notes),
+        );
         Ok((topic, notes))
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use harness::{World, range, small};
 use proptest::prelude::*;
 use topic::{Ack, AckResult, Config, Delivery, Effect, Event, Nack, OffsetRange, StreamId};
+use types::batch::{Codec, Codecs};
 use types::chain::LogKind;
 use types::topic::{StartPosition, SubscriptionMode};
 use types::{Generation, MonoTime, Offset, Reason, SubscriptionId};
@@ -171,7 +172,7 @@ impl Run {
         );
         granted.messages -= i64::from(delivery.count);
         granted.bytes -= i64::try_from(delivery.batch.len()).unwrap();
-        let texts = harness::payloads(&delivery.batch);
+        let texts = harness::payloads_of(&delivery.batch);
         assert_eq!(texts.len() as u64, u64::from(delivery.count));
         for (offset, text) in (first..).zip(texts) {
             assert!(offset < self.end(), "only what is confirmed is delivered");
@@ -233,19 +234,7 @@ impl Run {
         let pick = |at: &usize| self.consumers.get(*at).copied();
         match step {
             Step::Publish(count) => self.publish(*count),
-            Step::Open { confirms } => {
-                let before = self.consumers.clone();
-                let stream = self.world.consume_as(self.id, (2, 20), *confirms);
-                self.granted.insert(
-                    stream,
-                    Granted {
-                        messages: 2,
-                        bytes: 20,
-                    },
-                );
-                self.consumers = before;
-                self.consumers.push(stream);
-            }
+            Step::Open { confirms } => self.open(*confirms),
             Step::Leave { consumer, is_clean } => {
                 if let Some(stream) = pick(consumer) {
                     self.leave(stream, *is_clean);
@@ -301,16 +290,37 @@ impl Run {
         self.listen();
     }
 
+    /// Every other consumer opens batches itself.
+    fn open(&mut self, confirms: bool) {
+        let before = self.consumers.clone();
+        self.world.codecs = match confirms {
+            true => Codecs::NONE.with(Codec::Lz4),
+            false => Codecs::NONE,
+        };
+        let (messages, bytes) = (2, 20);
+        let stream = self.world.consume_as(self.id, (2, 20), confirms);
+        self.granted.insert(stream, Granted { messages, bytes });
+        self.consumers = before;
+        self.consumers.push(stream);
+    }
+
     fn publish(&mut self, count: usize) {
         let entries = &self.world.message.entries;
         let next = entries.last().map_or(0, |(_, _, next)| next.get());
         let texts: Vec<String> = (next..).take(count).map(|n| n.to_string()).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let batch = harness::batch(&texts);
+        // Compressed or not, it is all the same to a cursor.
+        let is_compressed = count > 2 && next.is_multiple_of(2);
+        let body = match is_compressed {
+            true => harness::compressed(&batch),
+            false => batch.into(),
+        };
         let stream = self.world.stream();
         self.world.send(Event::PublishOnce {
             stream,
             count: u32::try_from(count).unwrap(),
-            body: harness::batch(&texts),
+            body,
         });
     }
 

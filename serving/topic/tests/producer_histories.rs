@@ -145,7 +145,7 @@ impl Run {
             stream,
             first_sequence: SequenceId::new(batch_out.first),
             count: u32::try_from(texts.len()).unwrap(),
-            body: batch(&texts),
+            body: batch(&texts).into(),
         }));
         self.listen();
     }

@@ -121,6 +121,17 @@ fn resuming_what_is_unknown_is_refused() {
 }
 
 #[test]
+fn an_owner_that_may_be_deposed_does_not_say_that_a_producer_is_unknown() {
+    let mut world = World::new(small());
+    world.send(Event::HoldDelivery { held: true });
+    let held = world.open_producer(Some("p"), true);
+    assert_eq!(ended(&mut world), [(held, Reason::ShardOpening)]);
+    world.send(Event::HoldDelivery { held: false });
+    let certain = world.open_producer(Some("p"), true);
+    assert_eq!(ended(&mut world), [(certain, Reason::ProducerUnknown)]);
+}
+
+#[test]
 fn a_gap_is_refused_and_consumes_nothing() {
     let mut world = World::new(small());
     let stream = world.open_producer(None, false);
@@ -344,7 +355,7 @@ fn a_unary_publish_is_a_stream_of_one_batch() {
     world.send(Event::PublishOnce {
         stream,
         count: 2,
-        body: harness::batch(&["a", "b"]),
+        body: harness::batch(&["a", "b"]).into(),
     });
     assert_eq!(world.receipts(), []);
     world.settle();

@@ -292,9 +292,17 @@ impl Consumer {
                     self.taken = Credit::default();
                     break;
                 }
-                let Some((message, bytes)) = batch.next() else {
-                    self.current = None;
-                    break;
+                let (message, bytes) = match batch.next() {
+                    Ok(Some(next)) => next,
+                    Ok(None) => {
+                        self.current = None;
+                        break;
+                    }
+                    Err(error) => {
+                        self.current = None;
+                        self.acker.inner.fail(&error);
+                        return Poll::Ready(Err(error));
+                    }
                 };
                 self.taken.add(Credit { messages: 1, bytes });
                 let is_lapsed = self.acker.inner.shared.host.clock.now() >= batch.expires();

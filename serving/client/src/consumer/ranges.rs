@@ -26,6 +26,13 @@ impl RangeSet {
             return;
         }
         let Range { mut start, mut end } = range;
+        // Mostly messages are acked in the order in which they came.
+        if let Some(mut last) = self.ranges.last_entry()
+            && *last.get() == start
+        {
+            *last.get_mut() = end;
+            return;
+        }
         while let Some((&before, &its_end)) = self.ranges.range(..=end).next_back() {
             if its_end < start {
                 break;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use prost::Message as _;
 use proto::raw::v1 as pb;
-use types::{MonoTime, WallTime};
+use types::{MonoTime, Reason, WallTime};
 
-use crate::Message;
+use crate::{Error, Message};
 
 /// A message that was delivered, to be acked.
 #[derive(Debug, Clone)]
@@ -106,6 +106,10 @@ impl Received {
 pub(super) struct Batch {
     /// What is left of it, encoded.
     body: Bytes,
+    /// The whole of it, until its first message is taken: what waits takes no more memory than it came with.
+    compressed: Option<pb::CompressedBatch>,
+    /// What a compressed batch took of the credit. Its first message gives it back.
+    compressed_bytes: Option<u64>,
     /// How many were taken.
     index: u64,
     /// The offset of each; empty when they are dense.
@@ -133,12 +137,15 @@ impl Batch {
             }),
             expires,
         };
-        let body = match wire.body {
-            Some(pb::delivery::Body::Batch(body)) => body,
-            None => Bytes::new(),
+        let (body, compressed) = match wire.body {
+            Some(pb::delivery::Body::Batch(body)) => (body, None),
+            Some(pb::delivery::Body::Compressed(batch)) => (Bytes::new(), Some(batch)),
+            None => (Bytes::new(), None),
         };
         Self {
             body,
+            compressed_bytes: compressed.as_ref().map(|batch| batch.data.len() as u64),
+            compressed,
             index: 0,
             offsets: wire.offsets,
             delivery: Arc::new(delivery),
@@ -155,9 +162,23 @@ impl Batch {
 
     /// The next message and the bytes it took of the credit. What is left of a batch that is damaged is passed over: its
     /// messages are delivered again.
-    pub(super) fn next(&mut self) -> Option<(Received, u64)> {
+    ///
+    /// # Errors
+    ///
+    /// `ENTRY_LOST`: a compressed batch cannot be opened. It would come again and again.
+    pub(super) fn next(&mut self) -> Result<Option<(Received, u64)>, Error> {
+        if let Some(batch) = self.compressed.take() {
+            self.body = open(batch).map_err(|why| self.not_opened(&why))?;
+        }
+        Ok(self.next_opened())
+    }
+
+    fn next_opened(&mut self) -> Option<(Received, u64)> {
         let record = types::batch::records(&self.body).next()?;
-        let bytes = record.whole.end as u64;
+        let bytes = match &mut self.compressed_bytes {
+            None => record.whole.end as u64,
+            Some(bytes) => std::mem::take(bytes),
+        };
         let message = self.body.slice(record.message);
         self.body.advance(record.whole.end);
         let dense = self.delivery.first_offset + self.index;
@@ -185,4 +206,31 @@ impl Batch {
             }
         }
     }
+
+    fn not_opened(&self, why: &str) -> Error {
+        let first = self.delivery.first_offset;
+        let message = format!(
+            "the compressed batch at offset {first} cannot be opened; consume with a client that does not name its codec, \
+             and compare what that gets: {why}"
+        );
+        Error::new(Reason::EntryLost, message)
+    }
+}
+
+/// Opens a batch of at most the size that a plain one could have had.
+fn open(batch: pb::CompressedBatch) -> Result<Bytes, String> {
+    let body = proto::hot::Incoming::compressed(batch)
+        .map_err(|problem| problem.message)?
+        .body;
+    let Some(compression) = body.compression else {
+        return Ok(body.bytes);
+    };
+    let (bytes, max) = (
+        compression.uncompressed_bytes as usize,
+        proto::transport::PUBLIC_MESSAGE_MAX,
+    );
+    if bytes > max {
+        return Err(format!("it claims to be too large bytes={bytes} max={max}"));
+    }
+    compression::open(compression, &body.bytes).map_err(|error| error.to_string())
 }

@@ -231,7 +231,7 @@ impl Inner {
         self.broke();
         let (waker, waiters) = {
             let mut state = self.lock();
-            state.over = Some(error.clone());
+            state.over.get_or_insert_with(|| error.clone());
             (state.waker.take(), state.acks.give_up())
         };
         for waiter in waiters {
@@ -240,6 +240,13 @@ impl Inner {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Ends the consumer from its handle's side: the task closes the stream.
+    pub(super) fn fail(&self, error: &Error) {
+        self.give_up(error);
+        self.lock().is_closing = true;
+        self.work.notify_one();
     }
 
     /// Tells callers what became of their acks.

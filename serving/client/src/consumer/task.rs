@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use pb::consume_request::Frame as Up;
 use pb::consume_response::Frame as Down;
-use pb::subscriber_client::SubscriberClient;
+use proto::hot::{self, Messages};
 use proto::raw::v1 as pb;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use types::batch::Codec;
 use types::{ErrorKind, MonoTime, Problem, Reason};
 
 use super::acks::{After, Answer};
@@ -37,7 +37,7 @@ pub(super) struct Task {
 /// A stream that is open.
 struct Open {
     frames: mpsc::Sender<pb::ConsumeRequest>,
-    answers: Streaming<pb::ConsumeResponse>,
+    answers: Messages<pb::ConsumeResponse>,
     ready: pb::ConsumerReady,
 }
 
@@ -69,9 +69,10 @@ impl Task {
         let subscription = &self.inner.settings.subscription;
         match over {
             None => {
+                let failed = self.inner.lock().over.clone();
                 self.inner
                     .give_up(&Error::new(Reason::Stopping, "the consumer is closed"));
-                let _ = ended.send(Ok(()));
+                let _ = ended.send(failed.map_or(Ok(()), Err));
             }
             Some(error) => {
                 self.inner.give_up(&error);
@@ -92,7 +93,8 @@ impl Task {
         loop {
             let session = self.inner.session();
             self.observer.tell(SessionChange::Opens(session));
-            let opened = self.unless_done(self.target.clone()).await;
+            let left = self.timeout.saturating_sub(clock.now().since(since));
+            let opened = self.unless_done(self.target.clone(), left).await;
             let Some(opened) = opened else {
                 self.observer.tell(SessionChange::Ends(session));
                 return None;
@@ -119,7 +121,7 @@ impl Task {
                 Err(error) => error,
             };
             self.observer.tell(SessionChange::Ends(session));
-            let is_late = clock.now().since(since) > self.timeout;
+            let is_late = clock.now().since(since) >= self.timeout;
             if is_late || !self.may_help(&error) {
                 return Some(error);
             }
@@ -137,9 +139,9 @@ impl Task {
         is_elsewhere(error) || is_own_shadow
     }
 
-    /// Opens a stream; none when the user is done.
-    async fn unless_done(&self, target: Target) -> Option<Result<Open, Error>> {
-        let opening = self.open(target);
+    /// Opens a stream within what is `left` of the user's patience; none when the user is done.
+    async fn unless_done(&self, target: Target, left: Duration) -> Option<Result<Open, Error>> {
+        let opening = self.open(target, left.min(OPEN_TIMEOUT));
         tokio::pin!(opening);
         loop {
             if self.inner.lock().is_done() {
@@ -153,7 +155,7 @@ impl Task {
         }
     }
 
-    async fn open(&self, target: Target) -> Result<Open, Error> {
+    async fn open(&self, target: Target, within: Duration) -> Result<Open, Error> {
         let clock = &self.inner.shared.host.clock;
         let late = |_| {
             Error::new(
@@ -162,7 +164,7 @@ impl Task {
             )
         };
         clock
-            .timeout(OPEN_TIMEOUT, self.open_at(target))
+            .timeout(within, self.open_at(target))
             .await
             .map_err(late)
             .flatten()
@@ -189,18 +191,16 @@ impl Task {
             }),
             understands_redirect: true,
             create_if_missing: settings.create,
+            codecs: hot::wire_codecs(Codec::ALL),
         };
         frames
             .send(request(Up::Open(open)))
             .await
             .map_err(|_| lost())?;
-        let mut client = SubscriberClient::new(target.channel(&self.inner.shared)?)
-            .max_decoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX)
-            .max_encoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX);
-        let mut answers = client
-            .consume(ReceiverStream::new(outgoing))
-            .await?
-            .into_inner();
+        let channel = target.channel(&self.inner.shared)?;
+        let outgoing = ReceiverStream::new(outgoing);
+        let opened = hot::CONSUME.call(channel, outgoing).await?;
+        let mut answers: Messages<pb::ConsumeResponse> = opened.into_inner();
         let answer = answers.next().await.ok_or_else(lost)??;
         match answer.frame {
             Some(Down::Ready(ready)) => Ok(Open {

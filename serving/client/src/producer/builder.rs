@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use types::batch::Codec;
 use types::{ByteSize, Problem, ProducerName, Reason, TopicName};
 
 use super::state::Inner;
@@ -26,6 +27,7 @@ pub struct ProducerBuilder {
     batch_bytes: ByteSize,
     in_flight: usize,
     timeout: Duration,
+    compression: Option<Codec>,
 }
 
 impl ProducerBuilder {
@@ -36,14 +38,15 @@ impl ProducerBuilder {
             name: None,
             memory: ByteSize::mib(64),
             batch_bytes: ByteSize::kib(256),
-            in_flight: 8,
+            in_flight: 16,
             timeout: Duration::from_secs(120),
+            compression: None,
         }
     }
 
-    /// A name that stays the same over restarts of the program. Its numbering goes on where it was, and an older
-    /// producer of the same name is shut out: no two programs may use one name at a time. Default: a random name of
-    /// this producer's own.
+    /// A name that stays the same over restarts of the program. Its numbering goes on where it was
+    /// ([`Producer::stored_before`]), and an older producer of the same name is shut out: no two programs may use one
+    /// name at a time. Default: a random name of this producer's own.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -61,7 +64,7 @@ impl ProducerBuilder {
         self
     }
 
-    /// Most batches without a receipt. Default: 8.
+    /// Most batches without a receipt. Default: 16, with which a disk that syncs in 10 ms is kept busy at 400 MB/s.
     pub const fn in_flight(mut self, batches: usize) -> Self {
         self.in_flight = batches;
         self
@@ -71,6 +74,14 @@ impl ProducerBuilder {
     /// fails what waits. Default: two minutes without any progress.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Compresses each batch as it is sent, on the producer's own task. A batch that does not shrink goes as it is, and so
+    /// does one that the server would not take compressed. Larger batches shrink more
+    /// ([`ProducerBuilder::batch_bytes`]). Default: none.
+    pub fn compression(mut self, codec: impl Into<Option<Codec>>) -> Self {
+        self.compression = codec.into();
         self
     }
 
@@ -101,11 +112,11 @@ impl ProducerBuilder {
             memory,
         ));
         let (ready, opened) = oneshot::channel();
-        let task = Task::new(Arc::clone(&inner), self.timeout);
+        let task = Task::new(Arc::clone(&inner), self.timeout, self.compression);
         self.shared.host.tasks.spawn("producer", task.run(ready));
         let ended = |_| Err(Error::new(Reason::Stopping, "the client is stopping"));
-        let message_max = opened.await.unwrap_or_else(ended)?;
-        Ok(Producer::new(inner, message_max))
+        let opened = opened.await.unwrap_or_else(ended)?;
+        Ok(Producer::new(inner, opened))
     }
 
     fn names(&self) -> Result<(TopicName, ProducerName), Error> {

@@ -16,7 +16,9 @@ use tokio::sync::oneshot;
 use types::{ProducerName, Reason, TopicName};
 
 use crate::{Error, Message};
-use state::{Inner, Waiting};
+use core::Size;
+use receipt::Promise;
+use state::{Inner, Opened};
 
 /// Bytes a message costs in memory beside its encoding.
 const OVERHEAD: usize = 128;
@@ -53,7 +55,7 @@ pub struct Producer {
 #[derive(Debug)]
 struct Handle {
     inner: Arc<Inner>,
-    message_max: usize,
+    opened: Opened,
 }
 
 impl Drop for Handle {
@@ -64,9 +66,9 @@ impl Drop for Handle {
 }
 
 impl Producer {
-    fn new(inner: Arc<Inner>, message_max: usize) -> Self {
+    fn new(inner: Arc<Inner>, opened: Opened) -> Self {
         Self {
-            handle: Arc::new(Handle { inner, message_max }),
+            handle: Arc::new(Handle { inner, opened }),
         }
     }
 
@@ -82,6 +84,13 @@ impl Producer {
     /// The producer's name.
     pub fn name(&self) -> &ProducerName {
         &self.inner().name
+    }
+
+    /// How many messages the topic had of this producer's name when the producer was opened, 0 for a new name. A program
+    /// that numbers its messages from 0 and keeps its producer's name goes on with this number after it was restarted:
+    /// what comes before is stored, and what it sent from there on is not and never will be.
+    pub fn stored_before(&self) -> u64 {
+        self.handle.opened.stored
     }
 
     /// Sends a message. Waits for room in memory; the returned [`Receipt`] resolves once the message is stored.
@@ -131,13 +140,12 @@ impl Producer {
     }
 
     async fn send_slice(&self, messages: &[Message]) -> Result<Receipt, Error> {
-        let (bytes, count) = self.measure(messages)?;
-        let cost = self.cost(bytes);
-        match self.inner().room.acquire_many(cost).await {
+        let size = self.measure(messages)?;
+        match self.inner().room.acquire_many(size.cost).await {
             Ok(permit) => permit.forget(), // Given back when the messages are settled.
             Err(_) => return Err(self.inner().why_over()),
         }
-        self.hand_in(messages, bytes, count, cost)
+        self.hand_in(messages, size)
     }
 
     /// Sends a message if there is room at once.
@@ -148,9 +156,8 @@ impl Producer {
     pub fn try_send(&self, message: impl Into<Message>) -> Result<Receipt, Error> {
         let message = message.into();
         let messages = std::slice::from_ref(&message);
-        let (bytes, count) = self.measure(messages)?;
-        let cost = self.cost(bytes);
-        match self.inner().room.try_acquire_many(cost) {
+        let size = self.measure(messages)?;
+        match self.inner().room.try_acquire_many(size.cost) {
             Ok(permit) => permit.forget(),
             Err(tokio::sync::TryAcquireError::NoPermits) => {
                 let message = "the producer's memory is full of messages without a receipt; wait, or raise `memory`";
@@ -158,19 +165,12 @@ impl Producer {
             }
             Err(tokio::sync::TryAcquireError::Closed) => return Err(self.inner().why_over()),
         }
-        self.hand_in(messages, bytes, count, cost)
+        self.hand_in(messages, size)
     }
 
     /// Encodes messages where they will stay. Their room was taken.
-    fn hand_in(
-        &self,
-        messages: &[Message],
-        bytes: usize,
-        count: u32,
-        cost: u32,
-    ) -> Result<Receipt, Error> {
+    fn hand_in(&self, messages: &[Message], size: Size) -> Result<Receipt, Error> {
         let inner = self.inner();
-        let (answer, receipt) = oneshot::channel();
         let mut state = inner.lock();
         if let Some(over) = &state.over {
             return Err(over.clone());
@@ -180,22 +180,19 @@ impl Producer {
             state.progress = inner.shared.host.clock.now();
         }
         state.promised += 1;
-        let waiting = Waiting {
-            answer,
-            count,
-            cost,
-        };
-        state.core.add(bytes, count, waiting, |batch| {
+        let promise = || Promise::new(&inner.ignored);
+        let receipt = state.core.add(size, promise, |batch, promise, first| {
             for message in messages {
                 message.append_to(batch);
             }
+            promise.receipt(first, size.count)
         });
         let is_due = state.core.can_take();
         drop(state);
         if is_due {
             inner.work.notify_one();
         }
-        Ok(Receipt::new(receipt, Arc::clone(&inner.ignored)))
+        Ok(receipt)
     }
 
     /// Waits until everything that was sent so far has its receipt.
@@ -245,13 +242,13 @@ impl Producer {
         self.inner().ignored.load(Ordering::Relaxed)
     }
 
-    /// Bytes and number of messages, within the limits.
-    fn measure(&self, messages: &[Message]) -> Result<(usize, u32), Error> {
+    /// How much messages are, within the limits.
+    fn measure(&self, messages: &[Message]) -> Result<Size, Error> {
         let mut bytes = 0;
         for message in messages {
             let len = message.encoded_len();
-            if len > self.handle.message_max {
-                let most = self.handle.message_max;
+            let most = self.handle.opened.message_max;
+            if len > most {
                 let text =
                     format!("the message has {len} bytes encoded, the server takes at most {most}");
                 return Err(Error::new(Reason::MessageTooLarge, text));
@@ -268,7 +265,8 @@ impl Producer {
             return Err(Error::new(Reason::BadField, "there is no message to send"));
         }
         let count = u32::try_from(messages.len()).expect("the number was just bounded");
-        Ok((bytes, count))
+        let cost = self.cost(bytes);
+        Ok(Size { bytes, count, cost })
     }
 
     /// What messages cost in memory; what is larger than the memory takes all of it.

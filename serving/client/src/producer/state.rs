@@ -7,24 +7,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use types::{MonoTime, ProducerName, Reason, TopicName};
 
-use super::core::{Core, Limits, Place, Settled};
-use super::receipt::Stored;
+use super::core::{Core, Limits, Settled};
+use super::receipt::Promise;
 use crate::Error;
 use crate::connect::Shared;
 
-/// A caller that waits for its messages to be stored. They lie in one batch.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) answer: oneshot::Sender<Result<Stored, Error>>,
-    pub(super) count: u32,
-    /// What they take of the producer's memory.
-    pub(super) cost: u32,
+/// What a server said when it took the producer in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opened {
+    /// The largest message it takes.
+    pub(super) message_max: usize,
+    /// How many messages of the producer's name it has.
+    pub(super) stored: u64,
 }
 
 /// What changes, under one lock that is never held for long.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) core: Core<Waiting>,
+    pub(super) core: Core<Promise>,
     /// How many receipts were given out, and how many of them are settled: they are in order.
     pub(super) promised: u64,
     pub(super) settled: u64,
@@ -94,29 +94,17 @@ impl Inner {
     }
 
     /// Tells waiters what became of their messages, and gives their memory back.
-    pub(super) fn settle(&self, settled: Vec<Settled<Waiting>>) {
-        let count = settled.len() as u64;
+    pub(super) fn settle(&self, settled: Vec<Settled<Promise>>) {
+        let mut callers = 0;
         let mut freed = 0;
-        for Settled {
-            waiter,
-            messages,
-            outcome,
-        } in settled
-        {
-            freed += waiter.cost as usize;
-            let answer = outcome.map_err(Error::from).map(|place: Place| Stored {
-                first_offset: place
-                    .first_offset
-                    .map(|first| first + u64::from(messages.start)),
-                count: waiter.count,
-                duplicate: place.duplicate,
-            });
-            // A receipt that was dropped has been counted.
-            let _ = waiter.answer.send(answer);
+        for Settled { waiting, outcome } in settled {
+            callers += waiting.callers;
+            freed += waiting.cost;
+            waiting.waiter.settle(outcome.map_err(Error::from));
         }
         self.room.add_permits(freed);
         let mut state = self.lock();
-        state.settled += count;
+        state.settled += callers;
         while state
             .flushes
             .front()

@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use compression::Compressor;
 use futures::StreamExt;
 use host::Clock;
 use pb::publish_stream_request::Frame as Up;
 use pb::publish_stream_response::Frame as Down;
-use pb::publisher_client::PublisherClient;
+use proto::hot::{self, Messages};
 use proto::raw::v1 as pb;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use types::batch::Codec;
 use types::{MonoTime, Reason, SequenceId, crc32c};
 
 use super::core::{After, Credits, Heard, Outgoing, Place};
-use super::state::Inner;
+use super::state::{Inner, Opened};
 use crate::Error;
 use crate::connect::{Backoff, OPEN_TIMEOUT, Target, is_elsewhere, lost, moved, odd, stream_error};
 
@@ -31,12 +32,13 @@ pub(super) struct Task {
     target: Target,
     /// Whether a server once took this producer in: then it must know it again.
     was_open: bool,
+    compressor: Option<Compressor>,
 }
 
 /// A stream that is open.
 struct Open {
     frames: mpsc::Sender<pb::PublishStreamRequest>,
-    answers: Streaming<pb::PublishStreamResponse>,
+    answers: Messages<pb::PublishStreamResponse>,
     ready: pb::ProducerReady,
 }
 
@@ -50,15 +52,16 @@ enum End {
     Done,
 }
 
-type Ready = oneshot::Sender<Result<usize, Error>>;
+type Ready = oneshot::Sender<Result<Opened, Error>>;
 
 impl Task {
-    pub(super) fn new(inner: Arc<Inner>, timeout: Duration) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, timeout: Duration, codec: Option<Codec>) -> Self {
         Self {
             inner,
             timeout,
             target: Target::default(),
             was_open: false,
+            compressor: codec.map(Compressor::new),
         }
     }
 
@@ -154,7 +157,18 @@ impl Task {
     fn is_late(&self, is_opening: bool) -> bool {
         let now = self.inner.shared.host.clock.now();
         let state = self.inner.lock();
-        (is_opening || !state.core.is_idle()) && now.since(state.progress) > self.timeout
+        (is_opening || !state.core.is_idle()) && now.since(state.progress) >= self.timeout
+    }
+
+    /// How long a try to open a stream may take: the first one, and one that messages wait for, ends with their patience.
+    fn open_within(&self) -> Duration {
+        let now = self.inner.shared.host.clock.now();
+        let state = self.inner.lock();
+        if self.was_open && state.core.is_idle() {
+            return OPEN_TIMEOUT;
+        }
+        let left = self.timeout.saturating_sub(now.since(state.progress));
+        left.min(OPEN_TIMEOUT)
     }
 
     async fn open(&self, target: Target) -> Result<Open, Error> {
@@ -166,7 +180,7 @@ impl Task {
             )
         };
         clock
-            .timeout(OPEN_TIMEOUT, self.open_at(target))
+            .timeout(self.open_within(), self.open_at(target))
             .await
             .map_err(late)
             .flatten()
@@ -186,13 +200,9 @@ impl Task {
             frame: Some(Up::Open(open)),
         };
         frames.send(first).await.map_err(|_| lost())?;
-        let mut client = PublisherClient::new(target.channel(shared)?)
-            .max_decoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX)
-            .max_encoding_message_size(proto::transport::PUBLIC_MESSAGE_MAX);
-        let mut answers = client
-            .publish_stream(ReceiverStream::new(outgoing))
-            .await?
-            .into_inner();
+        let outgoing = ReceiverStream::new(outgoing);
+        let opened = hot::PUBLISH.call(target.channel(shared)?, outgoing).await?;
+        let mut answers: Messages<pb::PublishStreamResponse> = opened.into_inner();
         let answer = answers.next().await.ok_or_else(lost)??;
         match answer.frame {
             Some(Down::Ready(ready)) => Ok(Open {
@@ -226,16 +236,20 @@ impl Task {
         let Some(ready) = ready.take() else {
             return Ok(true);
         };
-        let most = open
+        let message_max = open
             .ready
             .limits
             .map_or(0, |limits| limits.message_bytes_max);
-        let most = if most == 0 {
+        let message_max = if message_max == 0 {
             usize::MAX
         } else {
-            usize::try_from(most).unwrap_or(usize::MAX)
+            usize::try_from(message_max).unwrap_or(usize::MAX)
         };
-        Ok(ready.send(Ok(most)).is_ok())
+        let opened = Opened {
+            message_max,
+            stored: last.map_or(0, |last| last.saturating_add(1)),
+        };
+        Ok(ready.send(Ok(opened)).is_ok())
     }
 
     /// Moves bytes until the stream ends or nobody wants anything any more.
@@ -245,8 +259,11 @@ impl Task {
         let Open {
             frames,
             mut answers,
-            ..
+            ready,
         } = open;
+        let ratio_max = ready
+            .limits
+            .map_or(0, |limits| limits.compression_ratio_max);
         let mut resume_at: Option<MonoTime> = None;
         let mut backoff = Backoff::new();
         loop {
@@ -290,7 +307,7 @@ impl Task {
                     };
                     let taken = inner.lock().core.take();
                     if let Some(out) = taken {
-                        permit.send(batch(out));
+                        permit.send(self.frame(out, ratio_max));
                     }
                 }
                 () = inner.work.notified() => {}
@@ -298,6 +315,20 @@ impl Task {
                 () = clock.deadline(late_at), if late_at.is_some() => return End::Over(silent()),
             }
         }
+    }
+
+    /// The frame of a batch, compressed if the user wishes so and the server takes it.
+    ///
+    /// The plain batch is what is kept for a repeat: the next server may take other ones.
+    fn frame(&mut self, out: Outgoing, ratio_max: u32) -> pb::PublishStreamRequest {
+        let body = match &mut self.compressor {
+            // A server that names no ratio takes plain batches only.
+            Some(compressor) if ratio_max > 0 => compressor.compress(out.body, ratio_max),
+            _ => out.body.into(),
+        };
+        let crc = crc32c(&body.bytes);
+        let first = SequenceId::new(out.first_sequence);
+        hot::publish_frame(first, body, out.count, Some(crc))
     }
 
     /// Takes a frame in.
@@ -356,7 +387,7 @@ struct Told {
 
 /// The stream takes no more frames: its end says why. It must be heard: after `PRODUCER_FENCED`, opening another
 /// stream would shut the rightful producer out. What receipts still come is told again on the next stream.
-async fn last_word(clock: &Clock, answers: &mut Streaming<pb::PublishStreamResponse>) -> Error {
+async fn last_word(clock: &Clock, answers: &mut Messages<pb::PublishStreamResponse>) -> Error {
     let end = async {
         loop {
             match answers.next().await {
@@ -376,11 +407,6 @@ async fn last_word(clock: &Clock, answers: &mut Streaming<pb::PublishStreamRespo
 fn silent() -> Error {
     let message = "the server gave no receipt for too long; look at `ledgerline cluster status`";
     Error::new(Reason::Unreachable, message)
-}
-
-fn batch(out: Outgoing) -> pb::PublishStreamRequest {
-    let crc = crc32c(&out.body);
-    proto::hot::publish_frame(SequenceId::new(out.first_sequence), out.body, Some(crc))
 }
 
 fn heard(receipt: pb::Receipt) -> Heard {

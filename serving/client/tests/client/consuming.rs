@@ -10,14 +10,14 @@ use proto::raw::v1 as pb;
 
 use super::fake::{Consuming, Fake, World, in_time, refusal};
 
-const SUBSCRIPTION: &str = "t/subscriptions/s";
+pub(super) const SUBSCRIPTION: &str = "t/subscriptions/s";
 
-fn say(frame: Down) -> pb::ConsumeResponse {
+pub(super) fn say(frame: Down) -> pb::ConsumeResponse {
     pb::ConsumeResponse { frame: Some(frame) }
 }
 
 /// Takes a consumer in.
-async fn ready(server: &mut Fake) -> (pb::OpenConsumer, Consuming) {
+pub(super) async fn ready(server: &mut Fake) -> (pb::OpenConsumer, Consuming) {
     let mut stream = server.consuming().await;
     let Some(Up::Open(open)) = stream.next().await.unwrap().frame else {
         panic!("not opened")
@@ -45,7 +45,7 @@ async fn request(stream: &mut Consuming, granted: &mut (i64, i64)) -> Option<Up>
     }
 }
 
-async fn permits(stream: &mut Consuming) -> (i64, i64) {
+pub(super) async fn permits(stream: &mut Consuming) -> (i64, i64) {
     let Some(Up::Permits(permits)) = stream.next().await.unwrap().frame else {
         panic!("no grant")
     };

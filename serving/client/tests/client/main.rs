@@ -7,6 +7,8 @@
     reason = "tests fail by panics, and are no part of a node"
 )]
 
+mod compressed;
 mod consuming;
 mod fake;
 mod publishing;
+mod receipts;

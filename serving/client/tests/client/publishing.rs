@@ -1,5 +1,7 @@
 //! Producers.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ledgerline_client::{ByteSize, Message, Reason, Stored};
 use pb::publish_stream_request::Frame as Up;
@@ -8,18 +10,28 @@ use proto::raw::v1 as pb;
 
 use super::fake::{Fake, Publishing, World, in_time, refusal};
 
-fn say(frame: Down) -> pb::PublishStreamResponse {
+pub(super) fn say(frame: Down) -> pb::PublishStreamResponse {
     pb::PublishStreamResponse { frame: Some(frame) }
 }
 
 /// Takes a producer in.
-async fn ready(server: &mut Fake, last: Option<u64>) -> (pb::OpenProducer, Publishing) {
+pub(crate) async fn ready(server: &mut Fake, last: Option<u64>) -> (pb::OpenProducer, Publishing) {
+    ready_with(server, last, 0).await
+}
+
+/// Takes a producer in, and says how far its batches may be compressed.
+pub(super) async fn ready_with(
+    server: &mut Fake,
+    last: Option<u64>,
+    compression_ratio_max: u32,
+) -> (pb::OpenProducer, Publishing) {
     let mut stream = server.publishing().await;
     let Some(Up::Open(open)) = stream.next().await.unwrap().frame else {
         panic!("not opened")
     };
     let limits = pb::Limits {
         message_bytes_max: 1 << 20,
+        compression_ratio_max,
         ..pb::Limits::default()
     };
     let ready = pb::ProducerReady {
@@ -36,7 +48,7 @@ async fn ready(server: &mut Fake, last: Option<u64>) -> (pb::OpenProducer, Publi
 }
 
 /// The next batch: its first number and its messages.
-async fn batch(stream: &mut Publishing) -> Option<(u64, Vec<Bytes>)> {
+pub(crate) async fn batch(stream: &mut Publishing) -> Option<(u64, Vec<Bytes>)> {
     let Some(Up::Batch(batch)) = stream.next().await?.frame else {
         panic!("no batch")
     };
@@ -54,7 +66,7 @@ async fn batch(stream: &mut Publishing) -> Option<(u64, Vec<Bytes>)> {
     ))
 }
 
-fn receipt(first: u64, count: u32, offset: u64) -> pb::PublishStreamResponse {
+pub(crate) fn receipt(first: u64, count: u32, offset: u64) -> pb::PublishStreamResponse {
     let first_position = pb::MessagePosition {
         offset,
         ..pb::MessagePosition::default()
@@ -118,6 +130,21 @@ async fn what_waits_while_a_batch_is_in_flight_travels_together() {
     };
     assert_eq!(in_time(third).await.unwrap(), stored);
     in_time(producer.close()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_with_a_name_tells_how_many_of_its_messages_are_stored_and_goes_on_after_them() {
+    let world = World::new("pipe:a");
+    let mut server = world.server("pipe:a").await;
+    for (last, stored) in [(None, 0), (Some(6), 7)] {
+        let opening = tokio::spawn(world.client.producer("t").name("orders-1").create());
+        let (open, mut stream) = ready(&mut server, last).await;
+        assert_eq!(open.producer_name, "orders-1");
+        let producer = in_time(opening).await.unwrap().unwrap();
+        assert_eq!(producer.stored_before(), stored);
+        producer.send_and_forget("x").await.unwrap();
+        assert_eq!(batch(&mut stream).await.unwrap().0, stored);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,6 +241,21 @@ async fn an_overloaded_server_gets_the_same_again_in_order() {
     for receipt in sent {
         in_time(receipt).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn opening_ends_with_the_patience_though_the_server_is_silent() {
+    let world = World::new("pipe:a");
+    let _silent = world.server("pipe:a").await;
+    let patience = Duration::from_secs(2);
+    let begun = tokio::time::Instant::now();
+    let error = world.client.producer("t").timeout(patience).create().await;
+    assert_eq!(error.unwrap_err().reason(), Reason::Unreachable);
+    let name = "t/subscriptions/s";
+    let error = world.client.consumer(name).timeout(patience).open().await;
+    assert_eq!(error.unwrap_err().reason(), Reason::Unreachable);
+    let took = begun.elapsed();
+    assert!(patience * 2 <= took && took < patience * 3, "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -356,7 +398,7 @@ async fn over_lost_receipts_breaks_and_refusals_each_message_is_stored_once_and_
             }
         }
         for (n, receipt) in receipts.into_iter().enumerate() {
-            let stored = tokio::time::timeout(std::time::Duration::from_secs(3600), receipt);
+            let stored = tokio::time::timeout(Duration::from_secs(3600), receipt);
             assert_eq!(
                 stored.await.unwrap().unwrap().first_offset,
                 Some(n as u64),
@@ -373,7 +415,7 @@ async fn over_lost_receipts_breaks_and_refusals_each_message_is_stored_once_and_
 async fn a_server_that_gives_no_receipt_is_given_up_in_time() {
     let world = World::new("pipe:a");
     let mut server = world.server("pipe:a").await;
-    let patience = std::time::Duration::from_secs(3);
+    let patience = Duration::from_secs(3);
     let builder = world.client.producer("t").in_flight(1).timeout(patience);
     let opening = tokio::spawn(builder.create());
     let (_, mut stream) = ready(&mut server, None).await;

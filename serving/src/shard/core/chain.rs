@@ -4,11 +4,11 @@
 //! behind at every few KiB; searches in older ledgers leave what they learned. Between two points a reader asks the
 //! bookies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use topic::Position;
+use topic::{EntryHeader, Position};
 use types::chain::{Chain, LinkEnd};
-use types::{EntryId, LedgerId, Offset};
+use types::{EntryId, LedgerId, LedgerSeq, Offset, WallTime};
 
 /// Bytes of this reign's entries between two points.
 const POINT_BYTES: u64 = 64 << 10;
@@ -19,7 +19,50 @@ const POINTS_MAX: usize = 8_192;
 /// The ledgers of the message log, and what is known of the places in them. Only what is confirmed or closed.
 #[derive(Debug, Clone)]
 pub(super) struct MessageChain {
-    ledgers: Vec<Ledger>,
+    /// The first offset that is not trimmed.
+    first_offset: Offset,
+    ledgers: VecDeque<Ledger>,
+}
+
+/// What the last entry of a ledger tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EndFacts {
+    /// When it was published.
+    pub(super) time: WallTime,
+    /// Bytes of the batches of the log up to it.
+    pub(super) log_bytes: u64,
+}
+
+impl EndFacts {
+    /// What an entry's header tells.
+    pub(super) const fn of(header: &EntryHeader) -> Self {
+        Self {
+            time: header.publish_time,
+            log_bytes: header.log_bytes,
+        }
+    }
+}
+
+/// A closed ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Closed {
+    /// The ledger.
+    pub(super) id: LedgerId,
+    /// Its last entry, none when it is empty.
+    pub(super) last: Option<EntryId>,
+    /// The first offset after it.
+    pub(super) next_offset: Offset,
+    /// What its last entry tells, where known.
+    pub(super) end: Option<EndFacts>,
+}
+
+/// The open ledger, which has an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OpenSince {
+    /// When its first entry was published.
+    pub(super) since: WallTime,
+    /// Bytes of its entries.
+    pub(super) bytes: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -34,6 +77,11 @@ struct Ledger {
     points: BTreeMap<Offset, EntryId>,
     /// Bytes since the last point.
     bytes: u64,
+    is_closed: bool,
+    /// When this reign's first entry in it was published, and the bytes of those since.
+    opened: Option<OpenSince>,
+    /// What the last entry tells.
+    end: Option<EndFacts>,
 }
 
 /// Where an entry may be: in `ledger`, from `low` to `high`, both included.
@@ -55,9 +103,14 @@ impl MessageChain {
         let ledgers = chain.links.iter().filter_map(|link| {
             let end = link.end?;
             let id = LedgerId::new(chain.log, link.seq);
-            Some(Ledger::new(id, link.first_offset, end))
+            let ledger = Ledger::new(id, link.first_offset, end);
+            Some(Ledger {
+                is_closed: true,
+                ..ledger
+            })
         });
         Self {
+            first_offset: chain.first_offset,
             ledgers: ledgers.collect(),
         }
     }
@@ -68,17 +121,29 @@ impl MessageChain {
             last: None,
             next_offset: first_offset,
         };
-        self.ledgers.push(Ledger::new(id, first_offset, end));
+        self.ledgers.push_back(Ledger::new(id, first_offset, end));
     }
 
     /// The next entry of the open ledger is confirmed.
-    pub(super) fn confirmed(&mut self, position: Position, next_offset: Offset, bytes: u64) {
-        let ledger = self.ledgers.last_mut().expect("its ledger was told before");
+    pub(super) fn confirmed(
+        &mut self,
+        position: Position,
+        next_offset: Offset,
+        bytes: u64,
+        end: EndFacts,
+    ) {
+        let ledger = self.ledgers.back_mut().expect("its ledger was told before");
         assert_eq!(ledger.id, position.ledger, "confirmed in the newest ledger");
         let first_offset = ledger.next_offset;
         ledger.last = Some(position.entry);
         ledger.next_offset = next_offset;
         ledger.bytes += bytes;
+        ledger.end = Some(end);
+        let opened = ledger.opened.get_or_insert(OpenSince {
+            since: end.time,
+            bytes: 0,
+        });
+        opened.bytes += bytes;
         if ledger.bytes >= POINT_BYTES {
             ledger.bytes = 0;
             ledger.learn(first_offset, position.entry);
@@ -97,8 +162,9 @@ impl MessageChain {
     pub(super) fn find(&self, offset: Offset) -> Option<Bracket> {
         // Empty ledgers share their first offset with their successor; the newest of those is the one that holds it.
         let after = self.ledgers.partition_point(|l| l.first_offset <= offset);
-        let ledger = self.ledgers[..after]
-            .iter()
+        let ledger = self
+            .ledgers
+            .range(..after)
             .rev()
             .find(|l| l.last.is_some())?;
         let last = ledger.last.filter(|_| offset < ledger.next_offset)?;
@@ -134,9 +200,55 @@ impl MessageChain {
     }
 
     /// The first offset there is.
-    pub(super) fn first_offset(&self) -> Offset {
-        let first = self.ledgers.first();
-        first.map_or(Offset::new(0), |ledger| ledger.first_offset)
+    pub(super) const fn first_offset(&self) -> Offset {
+        self.first_offset
+    }
+
+    /// The newest ledger is closed.
+    pub(super) fn close(&mut self, ledger: LedgerId) {
+        if let Some(found) = self.ledgers.back_mut().filter(|found| found.id == ledger) {
+            found.is_closed = true;
+        }
+    }
+
+    /// The closed ledgers, oldest first.
+    pub(super) fn closed(&self) -> impl Iterator<Item = Closed> + '_ {
+        let closed = self.ledgers.iter().filter(|ledger| ledger.is_closed);
+        closed.map(|ledger| Closed {
+            id: ledger.id,
+            last: ledger.last,
+            next_offset: ledger.next_offset,
+            end: ledger.end,
+        })
+    }
+
+    /// How long the open ledger has had entries; none when there is none.
+    pub(super) fn open_since(&self) -> Option<OpenSince> {
+        self.ledgers
+            .back()
+            .filter(|ledger| !ledger.is_closed)?
+            .opened
+    }
+
+    /// Keeps what the last entry of a ledger tells.
+    pub(super) fn learn_end(&mut self, ledger: LedgerId, end: EndFacts) {
+        if let Some(found) = self.ledgers.iter_mut().find(|found| found.id == ledger) {
+            found.end = Some(end);
+        }
+    }
+
+    /// Whether that is known.
+    pub(super) fn knows_end(&self, ledger: LedgerId) -> bool {
+        let mut ledgers = self.ledgers.iter();
+        ledgers.any(|found| found.id == ledger && found.end.is_some())
+    }
+
+    /// The oldest ledgers are dropped.
+    pub(super) fn trim(&mut self, first: LedgerSeq, first_offset: Offset) {
+        self.first_offset = first_offset;
+        while self.ledgers.front().is_some_and(|l| l.id.seq() < first) {
+            self.ledgers.pop_front();
+        }
     }
 }
 
@@ -149,6 +261,9 @@ impl Ledger {
             next_offset: end.next_offset,
             points: BTreeMap::new(),
             bytes: 0,
+            is_closed: false,
+            opened: None,
+            end: None,
         }
     }
 
@@ -170,12 +285,16 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use types::LogId;
     use types::chain::ChainLink;
-    use types::{LedgerSeq, LogId};
 
     use super::*;
 
     const LOG: LogId = LogId::new(7);
+    const END: EndFacts = EndFacts {
+        time: WallTime::from_nanos(5),
+        log_bytes: 9,
+    };
 
     fn ledger(seq: u32) -> LedgerId {
         LedgerId::new(LOG, LedgerSeq::new(seq))
@@ -195,6 +314,8 @@ mod tests {
     fn chain() -> MessageChain {
         MessageChain::new(&Chain {
             log: LOG,
+            first: LedgerSeq::new(0),
+            first_offset: Offset::new(0),
             links: vec![
                 link(0, 0, Some(9), 100),
                 link(1, 100, None, 100),
@@ -240,7 +361,7 @@ mod tests {
                 ledger: ledger(4),
                 entry: EntryId::new(entry),
             };
-            chain.confirmed(position, Offset::new(101 + (entry + 1) * 10), 40 << 10);
+            chain.confirmed(position, Offset::new(101 + (entry + 1) * 10), 40 << 10, END);
         }
         assert_eq!(found(&chain, 111), Some((4, 1, 1)));
         assert_eq!(found(&chain, 140), Some((4, 3, 3)));
@@ -251,6 +372,8 @@ mod tests {
     fn points_are_bounded() {
         let mut chain = MessageChain::new(&Chain {
             log: LOG,
+            first: LedgerSeq::new(0),
+            first_offset: Offset::new(0),
             links: vec![link(0, 0, Some(100_000), 100_001)],
         });
         for entry in 0..100_000 {

@@ -23,6 +23,11 @@ pub struct ShardConfig {
     pub speculate_after: Duration,
     /// How long to wait before something that failed is tried again.
     pub retry_after: Duration,
+    /// How often is looked for messages that nobody needs any more.
+    pub trim_interval: Duration,
+    /// An open ledger is rolled at a quarter of what retention keeps, and never below so many bytes by size, or twice
+    /// the interval by time.
+    pub trim_roll_bytes: ByteSize,
     /// Most requests that wait while the shard is being opened.
     pub waiting_max: usize,
     /// How long a request waits while the shard is being opened.
@@ -33,9 +38,9 @@ pub struct ShardConfig {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShardConfigError {
     /// A limit of zero would never let anything through.
-    #[error("a limit must not be zero field={field}")]
+    #[error("{field} must be above zero")]
     Zero {
-        /// Which field.
+        /// Which flag; for what has none, which field.
         field: &'static str,
     },
     /// A value of the topic's part.
@@ -60,6 +65,8 @@ impl Default for ShardConfig {
             read_timeout: Duration::from_secs(10),
             speculate_after: Duration::from_millis(200),
             retry_after: Duration::from_millis(500),
+            trim_interval: Duration::from_secs(30),
+            trim_roll_bytes: ByteSize::mib(16),
             waiting_max: 1_000,
             open_patience: Duration::from_secs(5),
         }
@@ -80,6 +87,7 @@ impl ShardConfig {
             ("runs_max", self.runs_max == 0),
             ("read_timeout", self.read_timeout.is_zero()),
             ("retry_after", self.retry_after.is_zero()),
+            ("--trim-interval", self.trim_interval.is_zero()),
             ("waiting_max", self.waiting_max == 0),
         ];
         match limits.into_iter().find(|(_, is_zero)| *is_zero) {

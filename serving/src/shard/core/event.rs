@@ -1,17 +1,19 @@
 //! What happens to a shard, and what it wants done.
 
-use bytes::Bytes;
-
 use ledger::{Candidate, Outcome, Over, Stuck};
 use topic::{
     Ack, AckResult, ConsumerReady, Delivery, Extend, Heartbeat, Nack, OpenConsumer, OpenProducer,
     ProducerReady, Publish, Receipt, StreamId,
 };
-use types::chain::{Claim, ShardCommand};
+use types::batch::Body;
+use types::chain::{Claim, LogKind, ShardCommand};
 use types::command::{Answer, Query};
 use types::storage::{ReadRun, RunItem};
 use types::topic::SubscriptionRecord;
-use types::{BookieId, CommandId, EntryId, Epoch, Generation, LedgerId, Problem, SubscriptionId};
+use types::{
+    BookieId, CommandId, EntryId, Epoch, Generation, LedgerId, LedgerSeq, Offset, Problem,
+    SubscriptionId,
+};
 
 /// Names one query to meta until it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +75,8 @@ pub enum ShardEvent {
     LeaseCertain(bool),
     /// Give the shard up: admit nothing, confirm what was appended, close both logs. Over at [`ShardEffect::Over`].
     Release,
+    /// The same, but stay the owner in meta's record: the topic is about to be deleted.
+    Retire,
     /// The time that [`Shard::deadline`](super::Shard::deadline) named has come.
     Deadline,
 }
@@ -92,7 +96,7 @@ pub enum Request {
         /// How many messages the batch has.
         count: u32,
         /// The encoded batch.
-        body: Bytes,
+        body: Body,
     },
     /// A stream of either kind ended, by its client's word or because its connection broke. Not answered.
     CloseStream(StreamId),
@@ -245,6 +249,17 @@ pub enum ShardEffect {
         ledger: LedgerId,
         /// The entry.
         entry: EntryId,
+    },
+    /// A subscription waits at a stored batch that is not what its header says, and tries again. For people and metrics.
+    Unreadable(topic::Unreadable),
+    /// The oldest ledgers of a log are dropped: what is below the offset is no more.
+    Trimmed {
+        /// Which log.
+        log: LogKind,
+        /// The first ledger there is now, made or yet to be made.
+        first: LedgerSeq,
+        /// The first offset there is now.
+        first_offset: Offset,
     },
     /// This shard is over: every stream was told, nothing more comes. To serve it again, make a new one.
     Over(Ended),

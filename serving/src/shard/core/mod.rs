@@ -25,15 +25,20 @@ mod sources;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod trim;
 mod waiting;
 mod words;
 
 pub use config::{ShardConfig, ShardConfigError};
 pub use event::{Ended, QueryId, Request, ShardEffect, ShardEvent, Told};
 
-use ledger::{Outcome, Owner};
+use std::collections::BTreeSet;
+
+use ledger::{Candidate, Outcome, Owner};
 use topic::{OffsetRange, TopicStats};
-use types::{Epoch, MonoTime, Problem, Reason, SessionId, ShardId, TopicName, WallTime};
+use types::chain::{LedgerRecord, LogKind};
+use types::{BookieId, ByteSize, Epoch, LedgerId, MonoTime, Problem, Reason, SessionId, ShardId};
+use types::{TopicName, WallTime};
 
 use chain::MessageChain;
 use replay::{Replay, Shelf};
@@ -98,11 +103,15 @@ pub struct Shard {
 }
 
 /// How far the giving up of the shard is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Release {
-    /// Nothing is admitted, and acks that nobody waits for are written until then.
-    Draining { until: MonoTime },
-    /// The owner closes both logs and hands the shard over.
+    /// Nothing is admitted, and acks that nobody waits for are gathered until then, then written.
+    Draining {
+        until: Option<MonoTime>,
+        /// What the owner is told then.
+        how: ledger::Event,
+    },
+    /// The owner closes both logs, and hands the shard over or retires.
     HandingOver,
 }
 
@@ -157,9 +166,7 @@ impl Shard {
         match event {
             ShardEvent::Open => self.owner(step, ledger::Event::Claim),
             ShardEvent::Request(request) => self.request(step, request),
-            ShardEvent::Candidates(candidates) => {
-                self.owner(step, ledger::Event::Candidates(candidates));
-            }
+            ShardEvent::Candidates(candidates) => self.candidates(step, candidates),
             ShardEvent::Answer { bookie, answer } => {
                 self.owner(step, ledger::Event::Answer { bookie, answer });
             }
@@ -183,7 +190,8 @@ impl Shard {
             ShardEvent::Queried { query, result } => self.queried(step, query, result),
             ShardEvent::RecordChanged => self.record_changed(step),
             ShardEvent::LeaseCertain(is_certain) => self.lease(step, is_certain),
-            ShardEvent::Release => self.release(step),
+            ShardEvent::Release => self.release(step, ledger::Event::Release),
+            ShardEvent::Retire => self.release(step, ledger::Event::Retire),
             ShardEvent::Deadline => self.expire(step),
         }
         self.settle(step);
@@ -198,7 +206,12 @@ impl Shard {
             Phase::Serving(serving) => serving.deadline(),
         };
         let waiting = self.waiting.deadline(self.setup.config.open_patience);
+        let release = match &self.release {
+            Some(Release::Draining { until, .. }) => *until,
+            Some(Release::HandingOver) | None => None,
+        };
         [
+            release,
             self.owner.deadline(),
             self.sources.deadline(),
             self.confirm_at,
@@ -259,6 +272,26 @@ impl Shard {
         self.owner.handle(step.now, event, &mut self.owner_effects);
     }
 
+    /// The bookies there are. An open ledger at one that is no candidate any more, because it is drained, is rolled: its
+    /// copies can move only once it is closed, and a ledger with few writes would keep the bookie for long.
+    fn candidates(&mut self, step: &Step<'_>, candidates: Vec<Candidate>) {
+        let all: BTreeSet<BookieId> = candidates.iter().map(|it| it.bookie).collect();
+        self.owner(step, ledger::Event::Candidates(candidates));
+        let Some(view) = self.owner.view() else {
+            return;
+        };
+        let has_gone = |tail: &&LedgerRecord| tail.ensemble.iter().any(|id| !all.contains(id));
+        let enough = all.len() >= view.record.quorum.write();
+        let tails = view.tails.iter().filter(|_| enough).filter(has_gone);
+        let left: Vec<LedgerId> = tails.map(|tail| tail.id).collect();
+        for log in LogKind::BOTH {
+            let open = self.owner.open_ledger(log);
+            if open.is_some_and(|open| left.contains(&open)) {
+                self.owner(step, ledger::Event::Roll(log));
+            }
+        }
+    }
+
     /// What is waited for, when it takes longer than usual.
     fn waits_for(&self) -> Option<String> {
         match &self.phase {
@@ -295,6 +328,23 @@ impl Shard {
         self.waiting = waiting;
     }
 
+    /// Bytes of the newest entries that are kept in memory.
+    pub fn tail_bytes(&self) -> u64 {
+        match &self.phase {
+            Phase::Serving(serving) => serving.tail_bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Keeps no more of them than the host has room for, which it tells when it hears what there is and what the shard's
+    /// configuration allows.
+    pub fn limit_tail(&mut self, room: impl FnOnce(u64, ByteSize) -> ByteSize) {
+        let limit = room(self.tail_bytes(), self.setup.config.tail_cache);
+        if let Phase::Serving(serving) = &mut self.phase {
+            serving.limit_tail(limit);
+        }
+    }
+
     /// Ledgers' records come for nothing with the shard's own.
     fn keep_tails(&mut self, outcome: &Outcome) {
         if let Outcome::Committed(view) | Outcome::Conflict(view) = outcome {
@@ -316,33 +366,37 @@ impl Shard {
         self.hold_or_deliver(step);
     }
 
-    fn release(&mut self, step: &mut Step<'_>) {
+    fn release(&mut self, step: &mut Step<'_>, how: ledger::Event) {
         if self.release.is_some() {
             return;
         }
         let problem = given_up();
         self.waiting.refuse_all(step, &problem);
-        let mut until = step.now;
+        let mut until = None;
         if let Phase::Serving(serving) = &mut self.phase {
             serving.release(step, problem);
             // The topic gathers acks that nobody waits for; they are worth the moment.
-            until = step.now.after(self.setup.config.topic.ack_delay);
+            until = Some(step.now.after(self.setup.config.topic.ack_delay));
         }
-        self.release = Some(Release::Draining { until });
+        self.release = Some(Release::Draining { until, how });
     }
 
     /// Hands the shard over once what gathered is written: what is appended later is stored by nobody.
     fn hand_over(&mut self, step: &Step<'_>) -> bool {
-        let is_drained = match (&self.release, &self.phase) {
-            (Some(Release::Draining { until }), Phase::Serving(serving)) => {
-                *until <= step.now && !serving.writes_state()
-            }
-            (Some(Release::Draining { .. }), _) => true,
-            (Some(Release::HandingOver) | None, _) => false,
+        let Some(Release::Draining { until, how }) = &mut self.release else {
+            return false;
+        };
+        if until.is_some_and(|at| at <= step.now) {
+            *until = None;
+        }
+        let is_drained = match &self.phase {
+            Phase::Serving(serving) => until.is_none() && !serving.writes_state(),
+            _ => true,
         };
         if is_drained {
+            let how = how.clone();
             self.release = Some(Release::HandingOver);
-            self.owner(step, ledger::Event::Release);
+            self.owner(step, how);
         }
         is_drained
     }

@@ -104,6 +104,18 @@ impl Shard {
                 let new = (&ledger, first_offset);
                 self.serving(|serving, around| serving.extended(step, around, log, new));
             }
+            ledger::Effect::Trimmed {
+                log,
+                first,
+                first_offset,
+            } => {
+                self.serving(|serving, around| serving.trimmed(around, log, first, first_offset));
+                step.effects.push(ShardEffect::Trimmed {
+                    log,
+                    first,
+                    first_offset,
+                });
+            }
             ledger::Effect::Stuck(stuck) => self.stuck(step, stuck),
             ledger::Effect::Mismatch {
                 bookie,
@@ -121,7 +133,7 @@ impl Shard {
         }
     }
 
-    fn serving(&mut self, act: impl FnOnce(&mut Serving, &mut Around<'_>)) {
+    pub(super) fn serving(&mut self, act: impl FnOnce(&mut Serving, &mut Around<'_>)) {
         if let Phase::Serving(serving) = &mut self.phase {
             let mut around = Around {
                 config: &self.setup.config,
@@ -177,7 +189,7 @@ impl Shard {
                 return true;
             }
         };
-        let mut serving = Serving::new(step.now, topic, chain);
+        let mut serving = Serving::new(step.now, &self.setup, topic, chain);
         if !self.may_deliver() {
             serving.lease(step, false);
         }

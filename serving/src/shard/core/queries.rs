@@ -11,6 +11,9 @@ use super::{Phase, Shard};
 
 impl Shard {
     pub(super) fn record_changed(&mut self, step: &mut Step<'_>) {
+        if let Phase::Serving(serving) = &mut self.phase {
+            serving.forget_retention();
+        }
         if self.sources.asks(&Purpose::Record) {
             // The answer under way may be older than the change.
             self.is_record_stale = true;
@@ -51,10 +54,14 @@ impl Shard {
             return;
         }
         let mut stands = false;
-        if let Ok(Answer::Shard(Some(view), _)) = result {
-            let (owner, epoch) = (view.record.owner, view.record.epoch);
-            self.owner(step, ledger::Event::Record(Box::new(view)));
-            stands = owner == Some(self.setup.session) && Some(epoch) == self.owner.epoch();
+        match result {
+            Ok(Answer::Shard(Some(view), _)) => {
+                let (owner, epoch) = (view.record.owner, view.record.epoch);
+                self.owner(step, ledger::Event::Record(Box::new(view)));
+                stands = owner == Some(self.setup.session) && Some(epoch) == self.owner.epoch();
+            }
+            Ok(Answer::Shard(None, _)) => self.owner(step, ledger::Event::RecordGone),
+            _ => {}
         }
         if stands && !self.owner.is_over() {
             self.is_reign_doubtful = false;
@@ -72,8 +79,12 @@ impl Shard {
     ) {
         match (self.sources.answered(query), result) {
             (Some(Purpose::Record), result) => {
-                if let Ok(Answer::Shard(Some(view), _)) = result {
-                    self.owner(step, ledger::Event::Record(Box::new(view)));
+                match result {
+                    Ok(Answer::Shard(Some(view), _)) => {
+                        self.owner(step, ledger::Event::Record(Box::new(view)));
+                    }
+                    Ok(Answer::Shard(None, _)) => self.owner(step, ledger::Event::RecordGone),
+                    _ => {} // Its own commands and fences tell an owner too.
                 }
                 if std::mem::take(&mut self.is_record_stale) {
                     self.record_changed(step);
@@ -97,6 +108,13 @@ impl Shard {
             }
             (Some(Purpose::Ledgers(asked)), Err(problem)) => {
                 self.records_missed(step, &asked, problem);
+            }
+            (Some(Purpose::Topic), result) => {
+                let topic = match result {
+                    Ok(Answer::Topic(topic)) => topic,
+                    _ => None,
+                };
+                self.serving(|serving, around| serving.retention_told(step, around, topic));
             }
             (Some(Purpose::Subscriptions), Err(problem)) => self.hindered(step, &problem),
             // An answer of another kind than the question's is meta's defect; asking again shows whether it lasts.

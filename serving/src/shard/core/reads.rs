@@ -20,6 +20,10 @@ use super::tail::Entries;
 /// So few entries are looked through one after another, in one run of first bytes.
 const WINDOW: u64 = 64;
 
+/// When nothing came of a read for so long, the ledger's record is read anew: its bookies may be gone, and their copies
+/// elsewhere.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// What was read ahead of a subscription that reads no more is dropped after this.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -61,7 +65,18 @@ struct Job {
     is_in_order: bool,
     stage: Stage,
     found: Entries,
+    /// Whether the ledger's record was read anew, after no copy was found by the one that was here.
+    is_second_look: bool,
+    look_again_at: MonoTime,
     give_up_at: MonoTime,
+}
+
+impl Job {
+    /// When the record of what it reads is to be read anew, unless something comes before.
+    fn looks_again_at(&self) -> Option<MonoTime> {
+        let is_without = self.stage.reads().is_some() && self.found.is_empty();
+        (is_without && !self.is_second_look).then_some(self.look_again_at)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +89,17 @@ enum Stage {
     Search { bracket: Bracket, run: RunId },
     /// Reads entries.
     Fetch { ledger: LedgerId, run: RunId },
+}
+
+impl Stage {
+    /// The ledger that is being read.
+    const fn reads(&self) -> Option<LedgerId> {
+        match self {
+            Self::Search { bracket, .. } => Some(bracket.ledger),
+            Self::Fetch { ledger, .. } => Some(*ledger),
+            Self::Queued | Self::Record(_) => None,
+        }
+    }
 }
 
 /// What the reads stand on.
@@ -126,6 +152,8 @@ impl Reads {
             is_in_order,
             stage: Stage::Queued,
             found: Entries::default(),
+            is_second_look: false,
+            look_again_at: step.now.after(LOOK_AGAIN),
             give_up_at: step.now.after(library.config.read_timeout),
         });
         self.advance(step, library, job);
@@ -201,6 +229,8 @@ impl Reads {
             is_in_order: true,
             stage: Stage::Queued,
             found: Entries::default(),
+            is_second_look: false,
+            look_again_at: step.now.after(LOOK_AGAIN),
             give_up_at: step.now.after(library.config.read_timeout),
         });
         if let Some(feed) = self.feeds.get_mut(&subscription) {
@@ -285,6 +315,8 @@ impl Reads {
                 if has_some {
                     self.run_done(step, library, id);
                     Ok(())
+                } else if self.looks_again(step, library, id) {
+                    Ok(())
                 } else {
                     Err(self.lost(id, entry))
                 }
@@ -296,12 +328,28 @@ impl Reads {
         true
     }
 
-    fn lost(&self, id: JobId, entry: EntryId) -> Problem {
-        let ledger = match self.jobs.get(&id).map(|job| job.stage) {
-            Some(Stage::Fetch { ledger, .. }) => Some(ledger),
-            Some(Stage::Search { bracket, .. }) => Some(bracket.ledger),
-            _ => None,
+    /// Begins a job's read again with the ledger's record as it is now: its copies may have moved. Once for each job.
+    fn looks_again(&mut self, step: &mut Step<'_>, library: &mut Library<'_>, id: JobId) -> bool {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_second_look) else {
+            return false;
         };
+        let Some(ledger) = job.stage.reads() else {
+            return false;
+        };
+        job.is_second_look = true;
+        if let Stage::Search { run, .. } | Stage::Fetch { run, .. } = job.stage {
+            self.by_run.remove(&run);
+            library.sources.cancel(run);
+        }
+        library.sources.forget_record(ledger);
+        // What was searched is searched again: seldom, and the places learned are kept.
+        job.stage = Stage::Record(ledger);
+        self.advance(step, library, id);
+        true
+    }
+
+    fn lost(&self, id: JobId, entry: EntryId) -> Problem {
+        let ledger = self.jobs.get(&id).and_then(|job| job.stage.reads());
         let at = ledger.map_or_else(String::new, |ledger| format!("{ledger}/{entry}"));
         let text = format!("no copy of an entry can be read now entry={at}");
         Problem::new(Reason::EntryLost, text).with("entry", at)
@@ -468,7 +516,10 @@ impl Reads {
 
     /// When to call [`Reads::expire`].
     pub(super) fn deadline(&self) -> Option<MonoTime> {
-        let jobs = self.jobs.values().map(|job| job.give_up_at);
+        let jobs = self.jobs.values().flat_map(|job| {
+            let again = job.looks_again_at();
+            again.into_iter().chain([job.give_up_at])
+        });
         let idle = self.feeds.values().filter(|feed| feed.job.is_none());
         let feeds = idle.map(|feed| feed.used_at.after(IDLE));
         jobs.chain(feeds).min()
@@ -477,6 +528,12 @@ impl Reads {
     /// Time has passed.
     pub(super) fn expire(&mut self, step: &mut Step<'_>, library: &mut Library<'_>) {
         let now = step.now;
+        let without = |job: &Job| job.looks_again_at().is_some_and(|at| at <= now);
+        let without = self.jobs.iter().filter(|(_, job)| without(job));
+        let without: Vec<JobId> = without.map(|(id, _)| *id).collect();
+        for id in without {
+            self.looks_again(step, library, id);
+        }
         let late = self.jobs.iter().filter(|(_, job)| job.give_up_at <= now);
         let late: Vec<JobId> = late.map(|(id, _)| *id).collect();
         for id in late {

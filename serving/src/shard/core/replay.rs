@@ -253,6 +253,10 @@ impl Replay {
             RunOutput::Lost(entry) => {
                 self.run = None;
                 let ledger = self.reading().map(|left| left.ledger);
+                if let Some(ledger) = ledger {
+                    // Its copies may have moved since the record was read.
+                    shelf.sources.forget_record(ledger);
+                }
                 let at = ledger.map_or_else(String::new, |ledger| format!("{ledger}/{entry}"));
                 self.hindered(
                     step.now,

@@ -6,15 +6,17 @@ use std::time::Duration;
 use ledger::Owner;
 use topic::{Effect, Event, Position, ReadRequest, StoredEntry, Topic};
 use types::chain::{LedgerRecord, LinkEnd, LogKind};
-use types::{LedgerId, MonoTime, Offset, Payload, Problem, Reason};
+use types::{ByteSize, LedgerId, LedgerSeq, MonoTime, Offset, Payload, Problem, Reason, TopicName};
 
-use super::chain::MessageChain;
+use super::ShardSetup;
+use super::chain::{EndFacts, MessageChain};
 use super::config::ShardConfig;
 use super::event::{ShardEffect, Told};
 use super::reads::{Library, Reads};
 use super::runs::{RunId, RunOutput};
 use super::sources::{Sources, Step};
 use super::tail::Entries;
+use super::trim::{Floor, Trimmer};
 
 /// What is kept of the tail is dropped when nothing was published or read for so long.
 const TAIL_IDLE: Duration = Duration::from_secs(10);
@@ -34,10 +36,14 @@ pub(super) struct Around<'a> {
 /// A shard that serves.
 #[derive(Debug, Clone)]
 pub(super) struct Serving {
-    topic: Topic,
+    pub(super) topic_name: TopicName,
+    pub(super) topic: Topic,
     topic_effects: Vec<Effect>,
-    chain: MessageChain,
+    pub(super) chain: MessageChain,
+    pub(super) trimmer: Trimmer,
     tail: Entries,
+    /// Bytes that the tail may have.
+    tail_limit: ByteSize,
     tail_used_at: MonoTime,
     reads: Reads,
     /// Appends that are not confirmed, in order; message log, then state log.
@@ -46,7 +52,7 @@ pub(super) struct Serving {
     state_bytes: u64,
     /// Publishing is held because too few bookies take writes.
     is_short_of_bookies: bool,
-    is_releasing: bool,
+    pub(super) is_releasing: bool,
 }
 
 /// An append that is not confirmed.
@@ -58,12 +64,20 @@ struct InFlight {
 
 impl Serving {
     /// A shard that begins to serve.
-    pub(super) fn new(now: MonoTime, topic: Topic, chain: MessageChain) -> Self {
+    pub(super) fn new(
+        now: MonoTime,
+        setup: &ShardSetup,
+        topic: Topic,
+        chain: MessageChain,
+    ) -> Self {
         Self {
+            topic_name: setup.topic.clone(),
             topic,
             topic_effects: Vec::new(),
             chain,
+            trimmer: Trimmer::new(now, &setup.config),
             tail: Entries::default(),
+            tail_limit: setup.config.tail_cache,
             tail_used_at: now,
             reads: Reads::default(),
             in_flight: [VecDeque::new(), VecDeque::new()],
@@ -71,6 +85,17 @@ impl Serving {
             is_short_of_bookies: false,
             is_releasing: false,
         }
+    }
+
+    /// Bytes of the newest entries that are kept in memory.
+    pub(super) fn tail_bytes(&self) -> u64 {
+        self.tail.bytes()
+    }
+
+    /// Keeps no more of them than so many bytes from now on.
+    pub(super) fn limit_tail(&mut self, limit: ByteSize) {
+        self.tail_limit = limit;
+        self.tail.shrink(limit);
     }
 
     /// The topic.
@@ -143,6 +168,10 @@ impl Serving {
         let (stream, told) = match effect {
             Effect::Append(append) => return self.append(step, around, append),
             Effect::Read(request) => return self.read(step, around, request),
+            Effect::Unreadable(unreadable) => {
+                step.effects.push(ShardEffect::Unreadable(unreadable));
+                return;
+            }
             Effect::CursorDurable {
                 subscription,
                 generation,
@@ -162,6 +191,18 @@ impl Serving {
                     problem,
                 });
                 return;
+            }
+            Effect::Floor {
+                offset,
+                covered,
+                state,
+            } => {
+                let floor = Floor {
+                    offset,
+                    covered,
+                    state,
+                };
+                return self.floor_told(step, around, floor);
             }
             Effect::ProducerReady { stream, ready } => (stream, Told::ProducerReady(ready)),
             Effect::Receipt { stream, receipt } => (stream, Told::Receipt(receipt)),
@@ -228,10 +269,12 @@ impl Serving {
         let bytes = u64::try_from(payload.len()).expect("lengths fit 64 bits");
         match log {
             LogKind::Message => {
-                self.chain.confirmed(position, next_offset, bytes);
                 let entry = StoredEntry::decode(position, &payload);
-                self.tail.push(entry.expect("the topic wrote its header"));
-                self.tail.shrink(around.config.tail_cache);
+                let entry = entry.expect("the topic wrote its header");
+                let end = EndFacts::of(&entry.header);
+                self.chain.confirmed(position, next_offset, bytes, end);
+                self.tail.push(entry);
+                self.tail.shrink(self.tail_limit);
                 self.tail_used_at = step.now;
                 self.enough_bookies(step);
             }
@@ -279,11 +322,33 @@ impl Serving {
     }
 
     /// The open ledger of a log was closed: at the last entry that was confirmed.
-    pub(super) fn closed(&self, log: LogKind, ledger: LedgerId, end: LinkEnd) {
+    pub(super) fn closed(&mut self, log: LogKind, ledger: LedgerId, end: LinkEnd) {
         if log == LogKind::Message {
             let known = self.chain.end_of(ledger);
             assert_eq!(known, Some(end), "a ledger is closed at its LAC");
+            self.chain.close(ledger);
         }
+    }
+
+    /// The oldest ledgers of a log are dropped.
+    pub(super) fn trimmed(
+        &mut self,
+        around: &mut Around<'_>,
+        log: LogKind,
+        first: LedgerSeq,
+        first_offset: Offset,
+    ) {
+        if log == LogKind::Message {
+            self.chain.trim(first, first_offset);
+        }
+        if let Some(view) = around.owner.view() {
+            around.sources.forget(view.record.chain(log).log, first);
+        }
+    }
+
+    /// The topic's record may have changed.
+    pub(super) const fn forget_retention(&mut self) {
+        self.trimmer.forget_retention();
     }
 
     /// Something became of a run.
@@ -294,6 +359,9 @@ impl Serving {
         run: RunId,
         output: RunOutput,
     ) {
+        if self.trimmer.reads(run) {
+            return self.trim_output(step, around, &output);
+        }
         let (reads, mut library) = self.library(around);
         // A run that was given up is nobody's.
         reads.output(step, &mut library, run, output);
@@ -306,6 +374,7 @@ impl Serving {
         around: &mut Around<'_>,
         outcome: Result<(), (&[LedgerId], Problem)>,
     ) {
+        self.trim_records(step, around, outcome.is_ok());
         let (reads, mut library) = self.library(around);
         match outcome {
             Ok(()) => reads.records_came(step, &mut library),
@@ -318,10 +387,15 @@ impl Serving {
     /// When to call [`Serving::expire`].
     pub(super) fn deadline(&self) -> Option<MonoTime> {
         let tail = (!self.tail.is_empty()).then(|| self.tail_used_at.after(TAIL_IDLE));
-        [self.topic.deadline(), self.reads.deadline(), tail]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.topic.deadline(),
+            self.reads.deadline(),
+            tail,
+            self.trimmer.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Time has passed.
@@ -333,6 +407,7 @@ impl Serving {
             let (reads, mut library) = self.library(around);
             reads.expire(step, &mut library);
         }
+        self.look_for_trims(step, around);
         if self.tail_used_at.after(TAIL_IDLE) <= step.now {
             self.tail.clear();
         }

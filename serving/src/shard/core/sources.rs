@@ -6,7 +6,7 @@ use ledger::RunPlan;
 use types::chain::LedgerRecord;
 use types::command::Query;
 use types::storage::RunItem;
-use types::{BookieId, EntryId, LedgerId, MonoTime, WallTime};
+use types::{BookieId, EntryId, LedgerId, LedgerSeq, LogId, MonoTime, TopicName, WallTime};
 
 use super::config::ShardConfig;
 use super::event::{QueryId, ShardEffect};
@@ -27,6 +27,8 @@ pub(super) enum Purpose {
     Ledgers(Vec<LedgerId>),
     /// The next page of the topic's subscriptions.
     Subscriptions,
+    /// The topic's record: how long its messages stay.
+    Topic,
     /// The shard's record, for the owner.
     Record,
     /// The same, asked when the lease had lapsed so often and was certain again: does the epoch still stand?
@@ -68,6 +70,20 @@ impl Sources {
         step.effects.push(ShardEffect::Query { id, query });
     }
 
+    /// Asks for the topic's record.
+    pub(super) fn ask_topic(&mut self, step: &mut Step<'_>, name: TopicName) {
+        self.query(step, Query::Topic(name), Purpose::Topic);
+    }
+
+    /// A log's oldest ledgers are dropped: their records are of no use.
+    pub(super) fn forget(&mut self, log: LogId, first: LedgerSeq) {
+        let (from, to) = (
+            LedgerId::new(log, LedgerSeq::new(0)),
+            LedgerId::new(log, first),
+        );
+        self.records.retain(|id, _| !(from..to).contains(id));
+    }
+
     /// Whether a query for this is under way.
     pub(super) fn asks(&self, purpose: &Purpose) -> bool {
         self.queries.values().any(|asked| asked == purpose)
@@ -78,12 +94,18 @@ impl Sources {
         self.queries.remove(&query)
     }
 
-    /// Keeps a ledger's record: its ensemble and its creation never change.
+    /// Keeps a ledger's record: its creation never changes, and its bookies only when a copy of it moved, which reads
+    /// that find nothing notice ([`Sources::forget_record`]).
     pub(super) fn keep(&mut self, record: &LedgerRecord) {
         self.asked.remove(&record.id);
         self.records
             .entry(record.id)
             .or_insert_with(|| record.clone());
+    }
+
+    /// The record may be old, since its bookies have no copy to give: meta is asked again at the next need.
+    pub(super) fn forget_record(&mut self, ledger: LedgerId) {
+        self.records.remove(&ledger);
     }
 
     /// Records that were asked for did not come: ask again at the next need.

@@ -159,6 +159,8 @@ mod tests {
                 publish_time: WallTime::from_nanos(0),
                 producer: ProducerIdentity::Unnamed { id: 0 },
                 first_sequence: SequenceId::new(first),
+                log_bytes: 0,
+                compression: None,
             },
             body: Bytes::from(vec![0; len]),
         }

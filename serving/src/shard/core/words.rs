@@ -15,6 +15,11 @@ pub(super) fn over_problem(over: Over) -> Problem {
             (Reason::NotOwner, "another node took the shard over")
         }
         Over::Released => (Reason::NotOwner, "the node gave the shard up"),
+        Over::Retired => (Reason::ShardOpening, "the topic is being deleted"),
+        Over::Deleted
+        | Over::ClaimRefused {
+            reason: Some(Reason::TopicNotFound),
+        } => (Reason::TopicNotFound, "the topic was deleted"),
         Over::ClaimRefused {
             reason: None | Some(Reason::OwnerAlive),
         } => (Reason::NotOwner, "another node owns the shard"),
@@ -29,7 +34,11 @@ pub(super) fn over_problem(over: Over) -> Problem {
             .with("epoch", epoch.get())
             .retry_after(Duration::ZERO),
         Over::Released => problem.retry_after(Duration::ZERO),
-        Over::ClaimRefused { .. } => problem.retry_after(REFUSED_WAIT),
+        Over::Deleted
+        | Over::ClaimRefused {
+            reason: Some(Reason::TopicNotFound),
+        } => problem,
+        Over::ClaimRefused { .. } | Over::Retired => problem.retry_after(REFUSED_WAIT),
     }
 }
 

@@ -1,34 +1,43 @@
-//! The bytes of an entry of the message log: a header, then the producer's encoded batch as it came.
+//! The bytes of an entry of the message log: a header, then the producer's batch as it came.
 //!
 //! ```text
-//! version        u8   1
+//! version        u8   2, or 3 for a compressed batch
 //! producer kind  u8   0 unnamed, 1 named
 //! shard epoch    u64  of the owner that numbered the entry
 //! first offset   u64
 //! count          u32  of messages, at least 1
 //! publish time   u64  nanoseconds since 1970-01-01 UTC, the owner's clock
 //! first sequence u64  the producer's number of the first message
+//! log bytes      u64  of the batches of the log up to this one, this one included; what retention counts
 //! producer       u64  the producer's epoch (named) or its number within the shard epoch (unnamed)
 //! name           u8 length, bytes   (named only)
-//! body                the encoded MessageBatch, up to the end of the entry
+//! codec          u8   1 zstd, 2 lz4, 3 snappy   (version 3 only)
+//! uncompressed   u32  bytes of the encoded MessageBatch   (version 3 only)
+//! body                the encoded MessageBatch, compressed in version 3, up to the end of the entry
 //! ```
+//!
+//! A batch that is not compressed is written as version 2, as ever: programs that know no other go on reading it.
 //!
 //! Numbers are little-endian. The checksum is the ledger entry's own. What a reader does not know (a higher version,
 //! another kind) it refuses.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use types::batch::{Body, Codec, Compression};
 use types::{
     EntryId, Epoch, LedgerId, Offset, Payload, ProducerEpoch, ProducerName, SequenceId, WallTime,
 };
 
 use crate::codec::{Reader, put_text};
 
-/// The version this code writes.
-pub const VERSION: u8 = 1;
+/// The version of an entry whose batch is not compressed.
+pub const VERSION: u8 = 2;
+
+/// The version of an entry whose batch is compressed.
+pub const VERSION_COMPRESSED: u8 = 3;
 
 /// The longest header: so many first bytes of an entry are enough for [`EntryHeader::decode`].
-pub const HEADER_LEN_MAX: usize = 46 + 1 + 255;
+pub const HEADER_LEN_MAX: usize = 54 + 1 + 255 + 5;
 
 const UNNAMED: u8 = 0;
 const NAMED: u8 = 1;
@@ -100,6 +109,10 @@ pub struct EntryHeader {
     pub producer: ProducerIdentity,
     /// The producer's number of its first message.
     pub first_sequence: SequenceId,
+    /// Bytes of the batches of the log up to this one, this one included.
+    pub log_bytes: u64,
+    /// How to open its batch; none for one that is not compressed.
+    pub compression: Option<Compression>,
 }
 
 impl EntryHeader {
@@ -111,20 +124,29 @@ impl EntryHeader {
     /// Its bytes.
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(64);
+        let version = match self.compression {
+            None => VERSION,
+            Some(_) => VERSION_COMPRESSED,
+        };
         let (kind, producer) = match &self.producer {
             ProducerIdentity::Unnamed { id } => (UNNAMED, *id),
             ProducerIdentity::Named { epoch, .. } => (NAMED, epoch.get()),
         };
-        bytes.put_u8(VERSION);
+        bytes.put_u8(version);
         bytes.put_u8(kind);
         bytes.put_u64_le(self.shard_epoch.get());
         bytes.put_u64_le(self.first_offset.get());
         bytes.put_u32_le(self.count);
         bytes.put_u64_le(self.publish_time.as_nanos());
         bytes.put_u64_le(self.first_sequence.get());
+        bytes.put_u64_le(self.log_bytes);
         bytes.put_u64_le(producer);
         if let ProducerIdentity::Named { name, .. } = &self.producer {
             put_text(&mut bytes, name.as_str());
+        }
+        if let Some(compression) = self.compression {
+            bytes.put_u8(codec_number(compression.codec));
+            bytes.put_u32_le(compression.uncompressed_bytes);
         }
         bytes.freeze()
     }
@@ -137,7 +159,7 @@ impl EntryHeader {
     pub fn decode(bytes: &[u8]) -> Result<(Self, usize), FormatError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8()?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_COMPRESSED {
             return Err(FormatError::Version { version });
         }
         let kind = reader.u8()?;
@@ -146,6 +168,7 @@ impl EntryHeader {
         let count = reader.u32()?;
         let publish_time = WallTime::from_nanos(reader.u64()?);
         let first_sequence = SequenceId::new(reader.u64()?);
+        let log_bytes = reader.u64()?;
         let number = reader.u64()?;
         let producer = match kind {
             UNNAMED => ProducerIdentity::Unnamed { id: number },
@@ -158,6 +181,10 @@ impl EntryHeader {
                     what: "producer kind",
                 });
             }
+        };
+        let compression = match version {
+            VERSION_COMPRESSED => Some(read_compression(&mut reader)?),
+            _ => None,
         };
         let span = u64::from(count);
         if count == 0 || first_sequence.checked_plus(span).is_none() {
@@ -175,6 +202,8 @@ impl EntryHeader {
             publish_time,
             producer,
             first_sequence,
+            log_bytes,
+            compression,
         };
         Ok((header, bytes.len() - reader.remaining()))
     }
@@ -188,6 +217,27 @@ pub(crate) fn read_name(reader: &mut Reader<'_>) -> Result<ProducerName, FormatE
     reader.text()?.parse().or(Err(bad))
 }
 
+/// Reads how to open a batch.
+fn read_compression(reader: &mut Reader<'_>) -> Result<Compression, FormatError> {
+    let number = reader.u8()?;
+    let known = Codec::ALL
+        .into_iter()
+        .find(|codec| codec_number(*codec) == number);
+    let codec = known.ok_or(FormatError::Malformed { what: "codec" })?;
+    Ok(Compression {
+        codec,
+        uncompressed_bytes: reader.u32()?,
+    })
+}
+
+const fn codec_number(codec: Codec) -> u8 {
+    match codec {
+        Codec::Zstd => 1,
+        Codec::Lz4 => 2,
+        Codec::Snappy => 3,
+    }
+}
+
 /// An entry of the message log, taken apart once by whoever read it and then shared: clones copy no message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StoredEntry {
@@ -195,11 +245,19 @@ pub struct StoredEntry {
     pub position: Position,
     /// Its facts.
     pub header: EntryHeader,
-    /// The encoded batch.
+    /// The batch as its producer sent it; the header says whether that is compressed.
     pub body: Bytes,
 }
 
 impl StoredEntry {
+    /// The batch as its producer sent it, and how to open it.
+    pub fn batch(&self) -> Body {
+        Body {
+            bytes: self.body.clone(),
+            compression: self.header.compression,
+        }
+    }
+
     /// Takes an entry's payload apart, without copying the batch.
     ///
     /// # Errors

@@ -15,6 +15,18 @@ fn header() -> EntryHeader {
             epoch: ProducerEpoch::new(9),
         },
         first_sequence: SequenceId::new(42),
+        log_bytes: 77,
+        compression: None,
+    }
+}
+
+fn compressed(codec: Codec) -> EntryHeader {
+    EntryHeader {
+        compression: Some(Compression {
+            codec,
+            uncompressed_bytes: 0x0102_0304,
+        }),
+        ..header()
     }
 }
 
@@ -24,8 +36,8 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn the_header_of_a_named_producer_is_frozen() {
-    let golden = "01010700000000000000e8030000000000000300000001002a36fe9c97172a00000000000000\
-                  09000000000000000674696c6c2d34";
+    let golden = "02010700000000000000e8030000000000000300000001002a36fe9c97172a00000000000000\
+                  4d0000000000000009000000000000000674696c6c2d34";
     let bytes = header().encode();
     assert_eq!(EntryHeader::decode(&bytes), Ok((header(), bytes.len())));
     assert_eq!(hex(&bytes), golden);
@@ -38,10 +50,22 @@ fn the_header_of_an_unnamed_producer_is_frozen() {
         ..header()
     };
     let bytes = header.encode();
-    let golden = "01000700000000000000e8030000000000000300000001002a36fe9c97172a00000000000000\
-                  0500000000000000";
+    let golden = "02000700000000000000e8030000000000000300000001002a36fe9c97172a00000000000000\
+                  4d000000000000000500000000000000";
     assert_eq!(hex(&bytes), golden);
     assert_eq!(EntryHeader::decode(&bytes), Ok((header, bytes.len())));
+}
+
+#[test]
+fn the_header_of_a_compressed_batch_is_frozen() {
+    let plain = "03010700000000000000e8030000000000000300000001002a36fe9c97172a00000000000000\
+                 4d0000000000000009000000000000000674696c6c2d34";
+    for (codec, number) in [(Codec::Zstd, 1), (Codec::Lz4, 2), (Codec::Snappy, 3)] {
+        let header = compressed(codec);
+        let bytes = header.encode();
+        assert_eq!(hex(&bytes), format!("{plain}{number:02x}04030201"));
+        assert_eq!(EntryHeader::decode(&bytes), Ok((header, bytes.len())));
+    }
 }
 
 #[test]
@@ -51,7 +75,7 @@ fn the_longest_header_fits_the_prefix() {
             name: "x".repeat(255).parse().unwrap(),
             epoch: ProducerEpoch::new(u64::MAX),
         },
-        ..header()
+        ..compressed(Codec::Zstd)
     };
     assert_eq!(header.encode().len(), HEADER_LEN_MAX);
 }
@@ -64,15 +88,25 @@ fn what_is_not_known_is_refused() {
         changed[at] = byte;
         EntryHeader::decode(&changed).unwrap_err()
     };
-    assert_eq!(with(0, 2), FormatError::Version { version: 2 });
+    assert_eq!(with(0, 1), FormatError::Version { version: 1 });
+    assert_eq!(with(0, 4), FormatError::Version { version: 4 });
     assert_eq!(with(1, 2).to_string(), "malformed entry what=producer kind");
     assert_eq!(with(18, 0).to_string(), "malformed entry what=count");
     assert_eq!(
-        with(47, b'/').to_string(),
+        with(55, b'/').to_string(),
         "malformed entry what=producer name"
     );
-    for len in 0..bytes.len() {
-        assert_eq!(EntryHeader::decode(&bytes[..len]), Err(FormatError::Short));
+    let mut unknown = compressed(Codec::Lz4).encode().to_vec();
+    let at = unknown.len() - 5;
+    for number in [0, 4] {
+        unknown[at] = number;
+        let refused = EntryHeader::decode(&unknown).unwrap_err();
+        assert_eq!(refused.to_string(), "malformed entry what=codec");
+    }
+    for bytes in [bytes, compressed(Codec::Lz4).encode().to_vec()] {
+        for len in 0..bytes.len() {
+            assert_eq!(EntryHeader::decode(&bytes[..len]), Err(FormatError::Short));
+        }
     }
 }
 
@@ -101,11 +135,12 @@ fn an_entry_is_taken_apart_however_its_bytes_are_held() {
 proptest! {
     #[test]
     fn headers_come_back(
-        numbers in any::<(u64, u64, u64, u64, u64)>(),
+        numbers in any::<(u64, u64, u64, u64, u64, u64)>(),
         count in 1_u32..,
         name in prop::option::of("[a-zA-Z0-9_-]{1,255}"),
+        compression in prop::option::of((prop::sample::select(Codec::ALL.to_vec()), any::<u32>())),
     ) {
-        let (epoch, offset, time, sequence, producer) = numbers;
+        let (epoch, offset, time, sequence, producer, log_bytes) = numbers;
         let room = u64::MAX - u64::from(count);
         let header = EntryHeader {
             shard_epoch: Epoch::new(epoch),
@@ -120,6 +155,11 @@ proptest! {
                 None => ProducerIdentity::Unnamed { id: producer },
             },
             first_sequence: SequenceId::new(sequence.min(room)),
+            log_bytes,
+            compression: compression.map(|(codec, uncompressed_bytes)| Compression {
+                codec,
+                uncompressed_bytes,
+            }),
         };
         let mut bytes = header.encode().to_vec();
         let len = bytes.len();
@@ -133,7 +173,7 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         drop(EntryHeader::decode(&noise));
-        let mut bytes = header().encode().to_vec();
+        let mut bytes = compressed(Codec::Zstd).encode().to_vec();
         for (at, byte) in flips {
             let at = at.index(bytes.len());
             bytes[at] = byte;

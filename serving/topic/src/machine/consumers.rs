@@ -50,7 +50,7 @@ impl Topic {
         let Some(found) = self.subscriptions.remove(&id) else {
             return;
         };
-        self.state.drop_cursor(id);
+        // What gathered of its acks is written all the same, after the snapshot that has its cursor.
         self.at_tail.remove(&id);
         self.reschedule(id, None);
         if !found.is_durable {
@@ -124,7 +124,7 @@ impl Topic {
         }
         let own = found.ack_deadline.clamp(min, max);
         let ack_deadline = open.ack_deadline.unwrap_or(own);
-        let mut consumer = Consumer::new(open.name, ack_deadline, open.confirm_acks);
+        let mut consumer = Consumer::new(open.name, ack_deadline, open.confirm_acks, open.codecs);
         consumer.grant(open.permits.0, open.permits.1)?;
         Ok(consumer)
     }

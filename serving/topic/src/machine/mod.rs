@@ -34,6 +34,8 @@ pub struct Topic {
     due: BTreeSet<(MonoTime, SubscriptionId)>,
     due_of: BTreeMap<SubscriptionId, MonoTime>,
     is_delivery_held: bool,
+    /// The next state entry is to be a snapshot, so that old entries of the message log are needed by nobody.
+    is_cover_wanted: bool,
     is_over: bool,
     notes: OpeningNotes,
 }
@@ -49,7 +51,7 @@ impl Topic {
     pub(crate) fn new(
         config: Config,
         opened: &Opened,
-        table: ProducerTable,
+        (table, covered): (ProducerTable, Option<Position>),
         (subscriptions, notes): (Vec<Subscription>, OpeningNotes),
     ) -> Self {
         let subscriptions = subscriptions.into_iter().map(|found| (found.id, found));
@@ -58,13 +60,14 @@ impl Topic {
             epoch: opened.epoch,
             first_offset: opened.first_offset,
             producers: Producers::new(opened.epoch, table, opened.next_offset),
-            state: StateLog::new(opened.state_next_offset),
+            state: StateLog::new(opened.state_next_offset, covered),
             subscriptions: subscriptions.collect(),
             consumers: BTreeMap::new(),
             at_tail: BTreeSet::new(),
             due: BTreeSet::new(),
             due_of: BTreeMap::new(),
             is_delivery_held: false,
+            is_cover_wanted: false,
             is_over: false,
             notes,
         }
@@ -147,6 +150,16 @@ impl Topic {
             Event::DropSubscription { subscription } => {
                 self.drop_subscription(subscription, effects);
             }
+            Event::FindFloor => {
+                let floor = Waiter::Floor(self.lowest_cursor());
+                if let Some(waiter) = self.state.wait(floor) {
+                    self.durable(at, waiter, effects);
+                }
+            }
+            Event::Cover => self.is_cover_wanted = true,
+            Event::Trimming { first_offset } => {
+                self.first_offset = self.first_offset.max(first_offset);
+            }
             Event::HoldPublishing { problem } => self.producers.hold(problem),
             Event::HoldDelivery { held } => self.hold_delivery(at, held, effects),
             Event::Over { problem } => self.over(&problem, effects),
@@ -179,6 +192,11 @@ impl Topic {
         }
     }
 
+    /// Bytes of the batches of the message log that are confirmed.
+    pub const fn log_bytes(&self) -> u64 {
+        self.producers.table().log_bytes
+    }
+
     /// The epoch of its owner.
     pub const fn epoch(&self) -> Epoch {
         self.epoch
@@ -187,6 +205,17 @@ impl Topic {
     /// The first offset that is not confirmed.
     pub const fn confirmed_end(&self) -> Offset {
         self.producers.confirmed_end()
+    }
+
+    /// Every subscription has acked all messages below it, durably or not; the confirmed end when there is none.
+    pub fn lowest_cursor(&self) -> Offset {
+        let marks = self
+            .subscriptions
+            .values()
+            .map(|found| found.acked().mark());
+        marks
+            .min()
+            .unwrap_or_else(|| self.producers.confirmed_end())
     }
 
     /// The messages that wait for the disk.
@@ -269,7 +298,7 @@ impl Topic {
     }
 
     fn write_state(&mut self, at: At, effects: &mut Vec<Effect>) {
-        let wants_snapshot = self.producers.wants_snapshot(&self.config);
+        let wants_snapshot = self.is_cover_wanted || self.producers.wants_snapshot(&self.config);
         let subscriptions = self.subscriptions.values();
         let table = self.producers.table();
         let source = || SnapshotSource {
@@ -282,6 +311,7 @@ impl Topic {
             .write(config, at.now, wants_snapshot, source, effects);
         if is_snapshot {
             self.producers.snapped();
+            self.is_cover_wanted = false;
         }
     }
 
@@ -323,6 +353,11 @@ impl Topic {
                 }
             }
             Waiter::Ack { stream, result } => self.ack_durable(at, stream, result, effects),
+            Waiter::Floor(offset) => effects.push(Effect::Floor {
+                offset,
+                covered: self.state.covered(),
+                state: self.state.needed_from(),
+            }),
         }
     }
 
@@ -351,6 +386,13 @@ impl Topic {
             !self.consumers.contains_key(&stream),
             "stream numbers are never reused"
         );
+        let is_unknown = |name| !self.producers.remembers(name);
+        if self.is_delivery_held && open.resume && open.name.as_ref().is_some_and(is_unknown) {
+            // A newer owner may know it: only who is certain to be the owner may say that there is none.
+            let problem = problems::uncertain().retry_after(self.config.read_retry);
+            effects.push(Effect::EndStream { stream, problem });
+            return;
+        }
         if let Some(opened) = self.producers.open(&self.config, open, effects) {
             self.state.add_opened(stream, opened);
         }

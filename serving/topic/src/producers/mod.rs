@@ -34,6 +34,8 @@ pub(crate) struct Producers {
     next_offset: Offset,
     /// The first offset not confirmed.
     confirmed_end: Offset,
+    /// Bytes of the batches of the log, with those in flight.
+    log_bytes: u64,
     next_unnamed: u64,
     hold: Option<Problem>,
     /// Bytes confirmed since the last snapshot.
@@ -99,6 +101,8 @@ struct InFlight {
     first_offset: Offset,
     bytes: u64,
     publish_time: WallTime,
+    /// Bytes of the batches of the log up to this one.
+    log_bytes: u64,
 }
 
 /// What the opening of a named stream needs to be durable.
@@ -114,6 +118,7 @@ impl Producers {
     pub(crate) fn new(epoch: Epoch, table: ProducerTable, next_offset: Offset) -> Self {
         Self {
             epoch,
+            log_bytes: table.log_bytes,
             table,
             streams: BTreeMap::new(),
             in_flight: VecDeque::new(),
@@ -216,6 +221,11 @@ impl Producers {
             since,
             used,
         })
+    }
+
+    /// Whether a producer of this name is known.
+    pub(crate) fn remembers(&self, name: &ProducerName) -> bool {
+        self.table.names.contains_key(name)
     }
 
     fn why_not_open(&mut self, config: &Config, open: &OpenProducer) -> Option<Problem> {

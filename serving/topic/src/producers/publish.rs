@@ -1,7 +1,6 @@
 //! A batch's way: judged, appended, confirmed, answered.
 
-use bytes::Bytes;
-
+use types::batch::Body;
 use types::chain::LogKind;
 use types::{Payload, Problem, Reason, WallTime};
 
@@ -146,7 +145,7 @@ impl Producers {
         wall: WallTime,
         stream: StreamId,
         slot: &Slot,
-        body: Bytes,
+        body: Body,
         effects: &mut Vec<Effect>,
     ) {
         let state = self.streams.get_mut(&stream).expect("the caller has it");
@@ -174,6 +173,7 @@ impl Producers {
                 (ProducerIdentity::Unnamed { id: *id }, None)
             }
         };
+        self.log_bytes = self.log_bytes.saturating_add(bytes);
         let header = EntryHeader {
             shard_epoch: self.epoch,
             first_offset: self.next_offset,
@@ -181,6 +181,8 @@ impl Producers {
             publish_time: wall,
             producer,
             first_sequence: slot.first,
+            log_bytes: self.log_bytes,
+            compression: body.compression,
         };
         let token = Token::new(self.next_token);
         self.next_token += 1;
@@ -195,11 +197,12 @@ impl Producers {
             first_offset: header.first_offset,
             bytes,
             publish_time: wall,
+            log_bytes: self.log_bytes,
         });
         effects.push(Effect::Append(Append {
             log: LogKind::Message,
             token,
-            payload: Payload::new(header.encode(), body),
+            payload: Payload::new(header.encode(), body.bytes),
             next_offset: self.next_offset,
         }));
     }
@@ -232,6 +235,7 @@ impl Producers {
             publish_time: entry.publish_time,
         };
         self.table.covered = Some(position);
+        self.table.log_bytes = entry.log_bytes;
         self.confirmed_end = entry.first_offset.plus(u64::from(entry.count));
         self.in_flight_bytes -= entry.bytes;
         self.unsnapped_bytes = self.unsnapped_bytes.saturating_add(entry.bytes);
@@ -313,6 +317,6 @@ const fn refused(publish: &Publish, problem: Problem) -> Receipt {
     }
 }
 
-fn body_len(body: &Bytes) -> u64 {
+fn body_len(body: &Body) -> u64 {
     u64::try_from(body.len()).expect("lengths fit 64 bits")
 }

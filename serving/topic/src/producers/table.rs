@@ -44,6 +44,8 @@ pub(crate) struct ProducerTable {
     pub(crate) last_epoch: u64,
     /// Up to which entry of the message log this is the fold, inclusive.
     pub(crate) covered: Option<Position>,
+    /// Bytes of the batches of the message log up to there.
+    pub(crate) log_bytes: u64,
 }
 
 impl ProducerTable {
@@ -79,6 +81,7 @@ impl ProducerTable {
             return;
         }
         self.covered = Some(position);
+        self.log_bytes = header.log_bytes;
         let batch = Recent {
             first: header.first_sequence,
             count: header.count,

@@ -102,9 +102,11 @@ impl State {
                 Record::Table {
                     last_epoch,
                     covered,
+                    log_bytes,
                 } => {
                     self.table.last_epoch = self.table.last_epoch.max(last_epoch);
                     self.table.covered = covered;
+                    self.table.log_bytes = log_bytes;
                 }
                 Record::Producer { name, named } => {
                     self.table.names.insert(name, named);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use types::batch::Codecs;
 use types::{ConsumerName, Problem};
 
 use crate::Config;
@@ -12,6 +13,8 @@ pub(crate) struct Consumer {
     pub(crate) name: Option<ConsumerName>,
     pub(crate) ack_deadline: Duration,
     pub(crate) confirm_acks: bool,
+    /// Which compressed batches it opens itself.
+    pub(crate) codecs: Codecs,
     permits: Permits,
     /// Messages leased to it.
     pub(crate) unacked: u64,
@@ -58,11 +61,13 @@ impl Consumer {
         name: Option<ConsumerName>,
         ack_deadline: Duration,
         confirm_acks: bool,
+        codecs: Codecs,
     ) -> Self {
         Self {
             name,
             ack_deadline,
             confirm_acks,
+            codecs,
             permits: Permits::NONE,
             unacked: 0,
             waiting_acks: 0,

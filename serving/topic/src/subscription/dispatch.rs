@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 
+use types::batch::Body;
 use types::topic::SubscriptionMode;
 use types::{MonoTime, Offset, WallTime};
 
 use super::{Lease, Subscription};
 use crate::{
-    BlockedReason, Config, Delivery, Effect, OffsetRange, ReadId, ReadRequest, StoredEntry,
-    StreamId,
+    BatchFault, BlockedReason, Config, Delivery, Effect, OffsetRange, ReadId, ReadRequest,
+    StoredEntry, StreamId, Unreadable,
 };
 
 /// What a subscription sees of its shard.
@@ -40,9 +41,9 @@ struct Wanted {
     attempts: u32,
 }
 
-/// A part of a batch, cut at its records.
+/// A batch, or a part of one, cut at its records.
 struct Part {
-    bytes: Bytes,
+    batch: Body,
     count: u64,
 }
 
@@ -166,13 +167,18 @@ impl Subscription {
         let mut within = OffsetRange::new(header.first_offset, header.next_offset());
         while let Some(wanted) = self.next_wanted(within) {
             let Some((stream, room)) = self.next_consumer(scene.config) else {
+                self.opened.wait();
                 return false;
             };
-            let Some(part) = self.cut(entry, wanted.range, stream, room) else {
-                // The batch does not hold what its header says. It was validated when it came and has a checksum, so
-                // this is a program's error somewhere: no message of it is given out as another one.
-                self.read_failed_at(scene);
-                return false;
+            let part = match self.cut(entry, wanted.range, stream, room) {
+                Ok(part) => part,
+                Err(fault) => {
+                    // The batch does not hold what its header says. It was validated when it came and has a checksum, so
+                    // this is a program's error somewhere: no message of it is given out as another one.
+                    effects.push(self.unreadable(entry, fault));
+                    self.read_failed_at(scene);
+                    return false;
+                }
             };
             let end = wanted.range.start.plus(part.count);
             let range = OffsetRange::new(wanted.range.start, end);
@@ -180,12 +186,26 @@ impl Subscription {
                 scene,
                 entry,
                 stream,
-                (range, wanted.attempts, part.bytes),
+                (range, wanted.attempts, part.batch),
                 effects,
             );
             within.start = end;
         }
+        self.opened.forget();
         true
+    }
+
+    /// Tells of a batch that this subscription waits at.
+    fn unreadable(&mut self, entry: &StoredEntry, fault: BatchFault) -> Effect {
+        let header = &entry.header;
+        let before = self.unreadable.replace(entry.position);
+        Effect::Unreadable(Unreadable {
+            subscription: self.name.clone(),
+            position: entry.position,
+            messages: OffsetRange::new(header.first_offset, header.next_offset()),
+            fault,
+            is_first: before != Some(entry.position),
+        })
     }
 
     /// The consumer whose turn it is, and how many messages it may get.
@@ -208,27 +228,40 @@ impl Subscription {
             .or_else(|| before.find_map(with_room))
     }
 
-    /// Cuts what a consumer may get out of an entry: whole when it may have all of it.
+    /// Cuts what a consumer may get out of an entry: whole and as it came when it may have all of it, and knows how to
+    /// open it where it is compressed. Else the batch is opened here, the one place that does.
     fn cut(
-        &self,
+        &mut self,
         entry: &StoredEntry,
         range: OffsetRange,
         stream: StreamId,
         room: u64,
-    ) -> Option<Part> {
+    ) -> Result<Part, BatchFault> {
         let header = &entry.header;
         let count = range.len().min(room);
-        let bytes_max = self.consumers[&stream].room_bytes();
+        let consumer = &self.consumers[&stream];
+        let bytes_max = consumer.room_bytes();
         let body_len = u64::try_from(entry.body.len()).expect("lengths fit 64 bits");
-        if count == u64::from(header.count) && body_len <= bytes_max {
-            return Some(Part {
-                bytes: entry.body.clone(),
+        let is_whole = count == u64::from(header.count) && body_len <= bytes_max;
+        let codec = header.compression.map(|compression| compression.codec);
+        if is_whole && codec.is_none_or(|codec| consumer.codecs.has(codec)) {
+            return Ok(Part {
+                batch: entry.batch(),
                 count,
             });
         }
+        let opened = self.opened.batch(entry)?;
         let skip = range.start.get() - header.first_offset.get();
-        super::part::cut(&entry.body, skip, count, bytes_max)
-            .map(|(bytes, count)| Part { bytes, count })
+        let part = super::part::cut(&opened, skip, count, bytes_max);
+        let (mut bytes, count) = part.ok_or(BatchFault::Records)?;
+        if codec.is_some() && bytes.len() < opened.len() {
+            // The entry is there anyhow; what was opened is not, and a small part must not hold all of it in memory.
+            bytes = Bytes::copy_from_slice(&bytes);
+        }
+        Ok(Part {
+            batch: bytes.into(),
+            count,
+        })
     }
 
     fn deliver(
@@ -236,7 +269,7 @@ impl Subscription {
         scene: Scene<'_>,
         entry: &StoredEntry,
         stream: StreamId,
-        (range, attempts, batch): (OffsetRange, u32, Bytes),
+        (range, attempts, batch): (OffsetRange, u32, Body),
         effects: &mut Vec<Effect>,
     ) {
         let consumer = self.consumers.get_mut(&stream).expect("it was just chosen");

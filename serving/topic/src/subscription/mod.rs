@@ -7,6 +7,7 @@
 mod acks;
 mod consumer;
 mod dispatch;
+mod opened;
 mod part;
 
 use std::collections::BTreeMap;
@@ -18,10 +19,13 @@ use types::{Generation, MonoTime, Offset, SubscriptionId, SubscriptionName};
 pub(crate) use acks::{Done, check_duration};
 pub(crate) use consumer::Consumer;
 pub(crate) use dispatch::{Pumped, Scene};
+use opened::Opened;
 
 use crate::spans::Spans;
 use crate::state::CursorKey;
-use crate::{AckSet, Effect, Heartbeat, OffsetRange, ReadRequest, StreamId, SubscriptionStats};
+use crate::{
+    AckSet, Effect, Heartbeat, OffsetRange, Position, ReadRequest, StreamId, SubscriptionStats,
+};
 
 /// Who holds messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,7 +61,10 @@ pub(crate) struct Subscription {
     next_read: u64,
     /// When to read again after a failure.
     retry_at: Option<MonoTime>,
+    /// The batch that could not be read last.
+    unreadable: Option<Position>,
     heartbeat_at: Option<MonoTime>,
+    opened: Opened,
 }
 
 impl Subscription {
@@ -84,7 +91,9 @@ impl Subscription {
             read: None,
             next_read: 0,
             retry_at: None,
+            unreadable: None,
             heartbeat_at: None,
+            opened: Opened::default(),
         }
     }
 
@@ -129,6 +138,7 @@ impl Subscription {
         self.consumers.remove(&stream);
         if self.consumers.is_empty() {
             self.heartbeat_at = None;
+            self.opened.forget();
         }
     }
 
@@ -176,7 +186,6 @@ impl Subscription {
         while let Some(piece) = self.delayed.take_due(scene.now) {
             self.ready.insert(piece.range, piece.at, piece.value);
         }
-        self.retry_at = self.retry_at.filter(|at| *at > scene.now);
         if self.heartbeat_at.is_some_and(|at| at <= scene.now) {
             self.heartbeat_at = Some(scene.now.after(scene.config.heartbeat));
             let streams: Vec<StreamId> = self.consumers.keys().copied().collect();
@@ -185,6 +194,8 @@ impl Subscription {
                 effects.push(Effect::Heartbeat { stream, heartbeat });
             }
         }
+        // Behind the heartbeats: a retry that is due now has not read anything yet.
+        self.retry_at = self.retry_at.filter(|at| *at > scene.now);
     }
 
     fn heartbeat(&self, scene: Scene<'_>, stream: StreamId) -> Heartbeat {

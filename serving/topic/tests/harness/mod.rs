@@ -12,6 +12,7 @@ use topic::{
     Opening, OpeningNotes, Position, Publish, ReadRequest, Receipt, StoredEntry, StreamId, Token,
     Topic,
 };
+use types::batch::{Body, Codec, Codecs, Compression};
 use types::chain::LogKind;
 use types::topic::{StartPosition, SubscriptionMode, SubscriptionRecord, SubscriptionState};
 use types::{
@@ -98,6 +99,8 @@ pub(crate) struct World {
     pub(crate) reads: VecDeque<ReadRequest>,
     /// What is for the clients, since it was taken last.
     pub(crate) out: Vec<Effect>,
+    /// What the next consumers open themselves.
+    pub(crate) codecs: Codecs,
     next_stream: u64,
 }
 
@@ -140,6 +143,33 @@ pub(crate) fn payloads(mut batch: &[u8]) -> Vec<String> {
     }
     assert!(batch.is_empty());
     found
+}
+
+/// A batch as a producer sends it that compresses with LZ4: a block of literals only.
+pub(crate) fn compressed(batch: &[u8]) -> Body {
+    let mut block = vec![0xf0];
+    let mut rest = batch.len().checked_sub(15).expect("a batch of some length");
+    while rest >= 255 {
+        block.push(255);
+        rest -= 255;
+    }
+    block.push(u8::try_from(rest).unwrap());
+    block.extend_from_slice(batch);
+    Body {
+        bytes: block.into(),
+        compression: Some(Compression {
+            codec: Codec::Lz4,
+            uncompressed_bytes: u32::try_from(batch.len()).unwrap(),
+        }),
+    }
+}
+
+/// The payloads of a batch made by [`batch`], compressed or not.
+pub(crate) fn payloads_of(body: &Body) -> Vec<String> {
+    match body.compression {
+        None => payloads(&body.bytes),
+        Some(compression) => payloads(&compression::open(compression, &body.bytes).unwrap()),
+    }
 }
 
 pub(crate) fn range(start: u64, end: u64) -> OffsetRange {
@@ -185,6 +215,7 @@ impl World {
             subscriptions: Vec::new(),
             reads: VecDeque::new(),
             out: Vec::new(),
+            codecs: Codecs::NONE,
             next_stream: 0,
         }
     }
@@ -384,7 +415,7 @@ impl World {
             stream,
             first_sequence: SequenceId::new(first),
             count: u32::try_from(payloads.len()).unwrap(),
-            body: batch(payloads),
+            body: batch(payloads).into(),
         }));
     }
 
@@ -452,6 +483,7 @@ impl World {
             ack_deadline: None,
             confirm_acks,
             permits,
+            codecs: self.codecs,
         }));
         stream
     }
@@ -494,7 +526,7 @@ impl World {
         let own = all.into_iter().filter(|(to, _)| *to == stream);
         own.flat_map(|(_, delivery)| {
             let attempt = delivery.attempt;
-            let messages = payloads(&delivery.batch);
+            let messages = payloads_of(&delivery.batch);
             assert_eq!(messages.len() as u64, u64::from(delivery.count));
             messages.into_iter().map(move |payload| (payload, attempt))
         })

@@ -5,7 +5,6 @@
 //! numbers, so that nothing is stored twice and the order is kept.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use types::{Problem, Reason};
@@ -35,13 +34,51 @@ impl Credits {
     };
 }
 
-/// A batch, numbered or not. `W` stands for a caller that waits; the machine only hands it back.
+/// What a caller hands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    /// Bytes of its messages in a batch.
+    pub(super) bytes: usize,
+    /// How many messages.
+    pub(super) count: u32,
+    /// What they take of the producer's memory.
+    pub(super) cost: u32,
+}
+
+/// The callers that wait for a batch. `W` stands for what tells all of them; the machine only hands it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Waiting<W> {
+    pub(super) waiter: W,
+    pub(super) callers: u64,
+    /// What their messages take of the producer's memory.
+    pub(super) cost: usize,
+}
+
+impl<W> Waiting<W> {
+    const fn new(waiter: W) -> Self {
+        Self {
+            waiter,
+            callers: 0,
+            cost: 0,
+        }
+    }
+}
+
+/// A batch, numbered or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Batch<W> {
     body: Bytes,
     count: u32,
-    /// Who waits, with the number of messages of each, in order.
-    waiters: Vec<(W, u32)>,
+    waiting: Waiting<W>,
+}
+
+impl<W> Batch<W> {
+    fn settled(self, outcome: Result<Place, Problem>) -> Settled<W> {
+        Settled {
+            waiting: self.waiting,
+            outcome,
+        }
+    }
 }
 
 /// A batch that was sent, or waits to be sent again.
@@ -64,6 +101,7 @@ impl<W> Sent<W> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Outgoing {
     pub(super) first_sequence: u64,
+    pub(super) count: u32,
     pub(super) body: Bytes,
 }
 
@@ -85,12 +123,11 @@ pub(super) struct Heard {
     pub(super) outcome: Result<Place, Problem>,
 }
 
-/// What became of a caller's messages.
+/// What became of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Settled<W> {
-    pub(super) waiter: W,
-    /// Where in the batch they were: the i-th has `first_offset + i`.
-    pub(super) messages: Range<u32>,
+    pub(super) waiting: Waiting<W>,
+    /// The batch's i-th message has `first_offset + i`.
     pub(super) outcome: Result<Place, Problem>,
 }
 
@@ -117,7 +154,10 @@ pub(super) struct Core<W> {
     /// Messages that are in no batch yet.
     gathering: BytesMut,
     gathered: u32,
-    gatherers: Vec<(W, u32)>,
+    /// Who waits for these; none when there are none.
+    gatherers: Option<Waiting<W>>,
+    /// Bytes of the last batch: the next will be like it, and is given its room at once.
+    last_bytes: usize,
     /// Closed batches without numbers.
     ready: VecDeque<Batch<W>>,
     /// Numbered batches without a final receipt, in order.
@@ -142,7 +182,8 @@ impl<W> Core<W> {
             stored_end: 0,
             gathering: BytesMut::new(),
             gathered: 0,
-            gatherers: Vec::new(),
+            gatherers: None,
+            last_bytes: 0,
             ready: VecDeque::new(),
             sent: VecDeque::new(),
             out_messages: 0,
@@ -154,39 +195,49 @@ impl<W> Core<W> {
         }
     }
 
-    /// Takes messages in: `count` of them in `bytes` bytes, for one waiter. `append` encodes them where they will stay.
-    pub(super) fn add(
+    /// Takes a caller's messages in; they lie in one batch. `waiter` makes what tells the callers of a new batch. `append`
+    /// encodes the messages where they will stay, and hears what tells the batch's callers and which of the batch's
+    /// messages is the first of these.
+    pub(super) fn add<R>(
         &mut self,
-        bytes: usize,
-        count: u32,
-        waiter: W,
-        append: impl FnOnce(&mut BytesMut),
-    ) {
+        size: Size,
+        waiter: impl FnOnce() -> W,
+        append: impl FnOnce(&mut BytesMut, &W, u32) -> R,
+    ) -> R {
+        let Size { bytes, count, cost } = size;
         let is_full = self.gathered > 0
             && (self.gathering.len() + bytes > self.limits.batch_bytes
                 || self.gathered.saturating_add(count) > self.limits.batch_messages);
         if is_full {
             self.close_batch();
         }
-        append(&mut self.gathering);
+        if self.gathered == 0 {
+            // Growing step by step would copy the batch about once more.
+            self.gathering.reserve(self.last_bytes.max(bytes));
+        }
+        let waiting = self.gatherers.get_or_insert_with(|| Waiting::new(waiter()));
+        waiting.callers += 1;
+        waiting.cost += cost as usize;
+        let appended = append(&mut self.gathering, &waiting.waiter, self.gathered);
         self.gathered += count;
-        self.gatherers.push((waiter, count));
         if self.gathering.len() >= self.limits.batch_bytes
             || self.gathered >= self.limits.batch_messages
         {
             self.close_batch();
         }
+        appended
     }
 
     fn close_batch(&mut self) {
-        if self.gathered > 0 {
-            self.ready.push_back(Batch {
-                body: self.gathering.split().freeze(),
-                count: self.gathered,
-                waiters: std::mem::take(&mut self.gatherers),
-            });
-            self.gathered = 0;
-        }
+        let Some(waiting) = self.gatherers.take() else {
+            return; // Nothing has gathered.
+        };
+        self.last_bytes = self.gathering.len();
+        self.ready.push_back(Batch {
+            body: self.gathering.split().freeze(),
+            count: std::mem::take(&mut self.gathered),
+            waiting,
+        });
     }
 
     /// Whether [`Core::take`] would give a batch.
@@ -234,6 +285,7 @@ impl<W> Core<W> {
         self.out_bytes += sent.batch.body.len();
         Some(Outgoing {
             first_sequence: sent.first,
+            count: sent.batch.count,
             body: sent.batch.body.clone(),
         })
     }
@@ -309,7 +361,7 @@ impl<W> Core<W> {
                 }
                 Ok(place) => {
                     let sent = self.off_stream(index);
-                    settle(sent.batch, &Ok(place.clone()), settled);
+                    settled.push(sent.batch.settled(Ok(place.clone())));
                     After::GoOn
                 }
                 Err(problem) => self.refused(index, problem.clone(), settled),
@@ -348,14 +400,11 @@ impl<W> Core<W> {
         if is_first && !is_passing(&problem) && self.sent[index].next() <= self.stored_end {
             // A repeat of what the server has: refusing it now does not undo that.
             let sent = self.off_stream(index);
-            settle(
-                sent.batch,
-                &Ok(Place {
-                    first_offset: None,
-                    duplicate: true,
-                }),
-                settled,
-            );
+            let place = Place {
+                first_offset: None,
+                duplicate: true,
+            };
+            settled.push(sent.batch.settled(Ok(place)));
             return After::GoOn;
         }
         if is_first && problem.reason == Reason::SequenceOutOfOrder {
@@ -369,7 +418,7 @@ impl<W> Core<W> {
             } else {
                 // Refused for good: its numbers are free, and what is behind it takes them.
                 let sent = self.off_stream(index);
-                settle(sent.batch, &Err(problem), settled);
+                settled.push(sent.batch.settled(Err(problem)));
                 self.renumber_from = Some(sent.first);
             }
         }
@@ -410,25 +459,12 @@ impl<W> Core<W> {
             format!("it may or may not be stored: {}", problem.message),
         );
         for sent in self.sent.drain(..) {
-            settle(sent.batch, &Err(unknown.clone()), settled);
+            settled.push(sent.batch.settled(Err(unknown.clone())));
         }
         for batch in self.ready.drain(..) {
-            settle(batch, &Err(problem.clone()), settled);
+            settled.push(batch.settled(Err(problem.clone())));
         }
         (self.out_batches, self.out_messages, self.out_bytes) = (0, 0, 0);
-    }
-}
-
-fn settle<W>(batch: Batch<W>, outcome: &Result<Place, Problem>, settled: &mut Vec<Settled<W>>) {
-    let mut start = 0;
-    for (waiter, count) in batch.waiters {
-        let messages = start..start + count;
-        start = messages.end;
-        settled.push(Settled {
-            waiter,
-            messages,
-            outcome: outcome.clone(),
-        });
     }
 }
 

@@ -9,9 +9,21 @@ const LIMITS: Limits = Limits {
 };
 
 fn add(core: &mut Core<u64>, encoded: &[u8], count: u32, waiter: u64) {
-    core.add(encoded.len(), count, waiter, |batch| {
+    place(core, encoded, count, waiter);
+}
+
+/// Takes messages in, which cost a hundred times their bytes. Who tells of them, and their place in the batch.
+fn place(core: &mut Core<u64>, encoded: &[u8], count: u32, waiter: u64) -> (u64, u32) {
+    let size = Size {
+        bytes: encoded.len(),
+        count,
+        cost: u32::try_from(encoded.len() * 100).unwrap(),
+    };
+    let waiter = || waiter;
+    core.add(size, waiter, |batch, waiter, first| {
         batch.extend_from_slice(encoded);
-    });
+        (*waiter, first)
+    })
 }
 
 fn sent(core: &mut Core<u64>) -> Vec<(u64, usize)> {
@@ -56,7 +68,7 @@ fn what_waits_gathers_while_a_batch_is_in_flight() {
     assert_eq!(sent(&mut core), []);
     let mut settled = Vec::new();
     assert_eq!(core.heard(stored(0), &mut settled), After::GoOn);
-    assert_eq!(settled[0].waiter, 1);
+    assert_eq!(settled[0].waiting.waiter, 1);
     assert_eq!(sent(&mut core), [(1, 6)]);
 }
 
@@ -72,7 +84,21 @@ fn full_batches_do_not_wait_until_so_many_are_in_flight() {
 }
 
 #[test]
-fn each_waiter_learns_where_in_the_batch_its_messages_are() {
+fn callers_of_one_batch_share_its_waiter_and_each_learns_where_its_messages_are() {
+    let mut core = opened();
+    assert_eq!(place(&mut core, b"a", 1, 0), (0, 0));
+    sent(&mut core);
+    assert_eq!(place(&mut core, b"bb", 2, 1), (1, 0));
+    assert_eq!(place(&mut core, b"ccc", 3, 2), (1, 2));
+    // It fills the batch, which is closed with it.
+    assert_eq!(place(&mut core, b"ddddd", 1, 3), (1, 5));
+    // It would fill it over.
+    assert_eq!(place(&mut core, b"eeeeee", 1, 4), (4, 0));
+    assert_eq!(place(&mut core, b"fffff", 1, 5), (5, 0));
+}
+
+#[test]
+fn a_batch_is_settled_once_with_the_number_of_its_callers_and_what_they_cost() {
     let mut core = opened();
     add(&mut core, b"a", 1, 0);
     sent(&mut core);
@@ -82,11 +108,13 @@ fn each_waiter_learns_where_in_the_batch_its_messages_are() {
     core.heard(stored(0), &mut settled);
     sent(&mut core);
     core.heard(stored(1), &mut settled);
-    let told: Vec<_> = settled
-        .iter()
-        .map(|s| (s.waiter, s.messages.clone()))
-        .collect();
-    assert_eq!(told, [(0, 0..1), (1, 0..2), (2, 2..5)]);
+    let waiting: Vec<_> = settled.into_iter().map(|s| s.waiting).collect();
+    let told = |waiter, callers, cost| Waiting {
+        waiter,
+        callers,
+        cost,
+    };
+    assert_eq!(waiting, [told(0, 1, 100), told(1, 2, 500)]);
 }
 
 #[test]

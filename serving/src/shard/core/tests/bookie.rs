@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ledger::{Acceptor, AddDecision, Answer, FenceDecision, Fingerprint, Held, Missing, Request};
 use types::storage::{Add, AddResult, Entry, LacResult, Read, ReadResult, ReadRun, RunItem};
-use types::{EntryId, Epoch, LedgerId, LogId, Revision};
+use types::{EntryId, Epoch, LedgerId, LedgerSeq, LogId, Revision};
 
 /// The acceptor, and its entries.
 pub(super) struct TestBookie {
@@ -26,6 +26,13 @@ impl TestBookie {
             runs: 0,
             bytes_read: 0,
         }
+    }
+
+    /// Takes meta's word that the older ledgers of a log are dropped.
+    pub(super) fn trim(&mut self, log: LogId, first: LedgerSeq) {
+        self.acceptor.trim(log, first);
+        let is_dropped = |id: LedgerId| id.log() == log && id.seq() < first;
+        self.entries.retain(|(ledger, _), _| !is_dropped(*ledger));
     }
 
     /// Answers a request; none to one that is not answered.

@@ -1,5 +1,8 @@
 mod bookie;
+mod counted;
 mod histories;
+mod moves;
+mod trims;
 mod world;
 
 use std::time::Duration;
@@ -97,7 +100,7 @@ fn the_next_owner_goes_on_where_the_killed_one_was() {
 #[test]
 fn cursors_and_numbers_survive_many_owners() {
     let mut world = World::new();
-    world.config.topic.state_roll = types::ByteSize::new(1);
+    world.config.topic.state_roll = ByteSize::new(1);
     world.small_ledgers(2);
     let mut of = None;
     for reign in 0..6_u64 {
@@ -341,9 +344,37 @@ fn a_lease_that_lapsed_while_opening_holds_deliveries_from_the_start() {
 }
 
 #[test]
+fn a_tail_keeps_what_the_host_has_room_for_and_reading_goes_on_from_the_bookies() {
+    let mut world = World::new();
+    let node = world.open();
+    world.open_producer(node, 1, None);
+    for n in 0..20 {
+        world.publish(node, 1, n, &[format!("message {n}").as_str()]);
+    }
+    let shard = &mut world.nodes[node].shard;
+    let before = shard.tail_bytes();
+    let room = ByteSize::new(before / 4);
+    shard.limit_tail(|bytes, most| {
+        assert!(bytes == before && most.get() >= before);
+        room
+    });
+    assert!((1..=room.get()).contains(&shard.tail_bytes()));
+    world.publish(node, 1, 20, &["the last"]);
+    assert!(world.nodes[node].shard.tail_bytes() <= room.get());
+    let of = world.subscribe(
+        node,
+        "s",
+        SubscriptionMode::Exclusive,
+        StartPosition::Earliest,
+    );
+    world.consume(node, 2, of.id, 100);
+    assert_eq!(world.texts(node, 2).len(), 21);
+}
+
+#[test]
 fn an_offset_in_an_old_ledger_is_found_by_halving() {
     let mut world = World::new();
-    world.config.read_ahead = types::ByteSize::new(1);
+    world.config.read_ahead = ByteSize::new(1);
     let first = world.open();
     world.open_producer(first, 1, None);
     let mut sequence = 0;
@@ -378,7 +409,7 @@ fn an_offset_in_an_old_ledger_is_found_by_halving() {
 fn a_backlog_over_many_ledgers_is_read_in_order_with_bounded_reads() {
     let mut world = World::new();
     world.small_ledgers(7);
-    world.config.topic.read_bytes = types::ByteSize::new(64);
+    world.config.topic.read_bytes = ByteSize::new(64);
     let first = world.open();
     let of = world.subscribe(
         first,
@@ -468,6 +499,7 @@ fn with_too_few_bookies_publishing_is_refused_until_they_are_back() {
     let candidates = |live| {
         (1..=3)
             .map(|b| Candidate {
+                zone: None,
                 bookie: BookieId::new(b),
                 writable: live,
                 live,
@@ -534,6 +566,19 @@ fn a_released_shard_is_closed_and_the_next_claim_needs_no_recovery() {
     world.publish(next, 1, 1, &["b"]);
     world.consume(next, 2, of.id, 10);
     assert_eq!(world.texts(next, 2), ["a", "b"]);
+}
+
+#[test]
+fn an_idle_shard_that_is_released_asks_to_be_woken_as_soon_as_nothing_more_gathers() {
+    let mut world = World::new();
+    let node = world.open();
+    world.pass(Duration::from_secs(5));
+    world.event(node, ShardEvent::Release);
+    let gathers = world.nodes[node].shard.setup().config.topic.ack_delay;
+    let wanted = world.now.after(gathers);
+    assert_eq!(world.nodes[node].shard.deadline(), Some(wanted));
+    world.pass(gathers);
+    assert_eq!(world.nodes[node].over, Some(Ended::Owner(Over::Released)));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use catalog::MemStore;
 use ledger::{Candidate, Outcome, Stuck};
 use topic::{OffsetRange, OpenConsumer, OpenProducer, Publish, Receipt, StreamId};
+use types::batch::Codecs;
 use types::chain::{LogKind, ShardOutcome, ShardView};
 use types::cluster::{BookieClaim, NodeRole};
 use types::command::{Answer, Command, Query, Reply};
@@ -70,6 +71,7 @@ impl World {
         let made = world.apply(Command::CreateTopic {
             name: world.topic.clone(),
             quorum: Quorum::THREE_TWO,
+            retention: types::topic::Retention::DEFAULT,
             at: AT,
         });
         let Reply::Topic(record) = made else {
@@ -103,10 +105,11 @@ impl World {
         session.id
     }
 
-    fn add_bookie(&mut self, name: &str) {
+    pub(super) fn add_bookie(&mut self, name: &str) {
         let session = self.session(NodeRole::Bookie, name);
         let registered = self.apply(Command::RegisterBookie {
             claim: BookieClaim {
+                zone: None,
                 name: name.parse().unwrap(),
                 address: format!("{name}:1"),
                 id: None,
@@ -143,6 +146,7 @@ impl World {
             config: self.config.clone(),
         };
         let candidates = self.bookies.keys().map(|id| Candidate {
+            zone: None,
             bookie: *id,
             writable: true,
             live: true,
@@ -209,7 +213,10 @@ impl World {
         };
         let mut effects = Vec::new();
         let shard = &mut self.nodes[node].shard;
-        shard.handle(self.now, AT, event, &mut effects);
+        let passed = self.now.since(MonoTime::ZERO);
+        let nanos = u64::try_from(passed.as_nanos()).unwrap();
+        let wall = WallTime::from_nanos(AT.as_nanos() + nanos);
+        shard.handle(self.now, wall, event, &mut effects);
         for effect in effects {
             self.perform(node, effect);
         }
@@ -291,7 +298,18 @@ impl World {
                 self.nodes[node].over = Some(ended);
                 None
             }
+            // The bookies hear of it at once and forget what is dropped.
+            ShardEffect::Trimmed { log, first, .. } => {
+                let log = self.view().record.chain(log).log;
+                for bookie in self.bookies.values_mut() {
+                    bookie.trim(log, first);
+                }
+                None
+            }
             ShardEffect::Opened { .. } => None,
+            ShardEffect::Unreadable(batch) => {
+                panic!("a stored batch is not what it says: {batch:?}")
+            }
             ShardEffect::Mismatch { .. } => panic!("one entry has two payloads: {effect:?}"),
         };
         self.nodes[node].inbox.extend(answer);
@@ -320,7 +338,7 @@ impl World {
         self.meta.query(query)
     }
 
-    fn bookie(&mut self, id: BookieId, request: ledger::Request) -> Option<ShardEvent> {
+    pub(super) fn bookie(&mut self, id: BookieId, request: ledger::Request) -> Option<ShardEvent> {
         let bookie = self.bookies.get_mut(&id).unwrap();
         if bookie.is_down {
             return Some(ShardEvent::Lost(id));
@@ -409,6 +427,7 @@ impl World {
                 ack_deadline: None,
                 confirm_acks: true,
                 permits: (messages, 1 << 30),
+                codecs: Codecs::NONE,
             }),
         );
     }
@@ -451,7 +470,7 @@ impl World {
         let mut texts = Vec::new();
         for told in self.told(node, stream) {
             if let Told::Delivery(delivery) = told {
-                texts.extend(messages_of(&delivery.batch));
+                texts.extend(messages_of(&delivery.batch.bytes));
             }
         }
         texts
@@ -511,6 +530,7 @@ impl World {
             ack_deadline: None,
             confirm_acks: true,
             permits: (1 << 30, 1 << 40),
+            codecs: Codecs::NONE,
         };
         self.later(node, ShardEvent::Request(Request::OpenConsumer(open)));
     }
@@ -556,6 +576,7 @@ fn side(event: &ShardEvent) -> (u8, u64) {
         | ShardEvent::RecordChanged
         | ShardEvent::LeaseCertain(_)
         | ShardEvent::Release
+        | ShardEvent::Retire
         | ShardEvent::Deadline => (0, 0),
         ShardEvent::Request(request) => (1, request.stream().map_or(0, StreamId::get)),
         ShardEvent::Answer { bookie, .. }
@@ -572,7 +593,7 @@ pub(super) fn batch(stream: u64, first: u64, messages: &[&str]) -> Request {
         stream: StreamId::new(stream),
         first_sequence: SequenceId::new(first),
         count: u32::try_from(messages.len()).unwrap(),
-        body: body_of(messages),
+        body: body_of(messages).into(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! The bytes of an entry of the state log.
 //!
 //! ```text
-//! version   u8   1
+//! version   u8   2
 //! kind      u8   1 delta, 2 part of a snapshot
 //! snapshot parts only:
 //!   id      varint   the same in all parts: the state offset of the first one
@@ -11,7 +11,7 @@
 //!   1 cursor     subscription, generation, mark, ranges     makes it, or adds to it
 //!   2 acked      subscription, generation, ranges           adds to a cursor that exists
 //!   3 opened     name, epoch, since, used                   a producer's stream
-//!   4 table      last epoch, covered (0 none | 1, log, ledger, entry)
+//!   4 table      last epoch, log bytes, covered (0 none | 1, log, ledger, entry)
 //!   5 producer   name, epoch, since, used, next number, recent batches
 //! ```
 //!
@@ -31,11 +31,11 @@ use types::{
 
 use crate::codec::{Reader, put_text, put_varint};
 use crate::format::read_name;
-use crate::producers::{Named, ProducerOpened, Recent, Sequences};
+use crate::producers::{Named, ProducerOpened, ProducerTable, Recent, Sequences};
 use crate::{FormatError, OffsetRange, Position};
 
 /// The version this code writes.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// Most ranges in one record: larger sets take several.
 pub(crate) const RECORD_RANGES_MAX: usize = 4_096;
@@ -87,6 +87,7 @@ pub(crate) enum Record {
     Table {
         last_epoch: u64,
         covered: Option<Position>,
+        log_bytes: u64,
     },
     Producer {
         name: ProducerName,
@@ -156,10 +157,11 @@ pub(crate) fn put_opened(into: &mut BytesMut, opened: &ProducerOpened) {
 }
 
 /// Writes the facts of the producers' table.
-pub(crate) fn put_table(into: &mut BytesMut, last_epoch: u64, covered: Option<Position>) {
+pub(crate) fn put_table(into: &mut BytesMut, table: &ProducerTable) {
     into.put_u8(TABLE);
-    put_varint(into, last_epoch);
-    match covered {
+    put_varint(into, table.last_epoch);
+    put_varint(into, table.log_bytes);
+    match table.covered {
         None => into.put_u8(0),
         Some(at) => {
             into.put_u8(1);
@@ -301,6 +303,7 @@ fn read_ranges(reader: &mut Reader<'_>) -> Result<Vec<OffsetRange>, FormatError>
 
 fn read_table(reader: &mut Reader<'_>) -> Result<Record, FormatError> {
     let last_epoch = reader.varint()?;
+    let log_bytes = reader.varint()?;
     let covered = match reader.u8()? {
         0 => None,
         1 => {
@@ -316,6 +319,7 @@ fn read_table(reader: &mut Reader<'_>) -> Result<Record, FormatError> {
     Ok(Record::Table {
         last_epoch,
         covered,
+        log_bytes,
     })
 }
 

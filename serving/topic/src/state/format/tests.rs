@@ -59,8 +59,14 @@ fn sample(kind: Kind) -> BytesMut {
     put_cursor(&mut bytes, key(), Offset::new(4), &ranges());
     put_acked(&mut bytes, key(), &ranges());
     put_opened(&mut bytes, &opened());
-    put_table(&mut bytes, 6, Some(position(2, 3)));
-    put_table(&mut bytes, 7, None);
+    let table = |last_epoch, covered, log_bytes| ProducerTable {
+        last_epoch,
+        covered,
+        log_bytes,
+        ..ProducerTable::default()
+    };
+    put_table(&mut bytes, &table(6, Some(position(2, 3)), 300));
+    put_table(&mut bytes, &table(7, None, 0));
     put_producer(&mut bytes, &opened().name, &named());
     bytes
 }
@@ -99,10 +105,12 @@ fn records_come_back() {
         Record::Table {
             last_epoch: 6,
             covered: Some(position(2, 3)),
+            log_bytes: 300,
         },
         Record::Table {
             last_epoch: 7,
             covered: None,
+            log_bytes: 0,
         },
         Record::Producer {
             name,
@@ -114,28 +122,28 @@ fn records_come_back() {
 
 #[test]
 fn the_bytes_are_frozen() {
-    let golden = "0102c801010101ac02010402050201c00102ac020102050201c00103017006022804060111020304070005\
-                  017006026ed801031105640009d00f0105000ae807c801050200af09";
+    let golden = "0202c801010101ac02010402050201c00102ac020102050201c0010301700602280406ac02011102030407\
+                  000005017006026ed801031105640009d00f0105000ae807c801050200af09";
     assert_eq!(hex(&sample(PART)), golden);
-    assert_eq!(hex(&sample(Kind::Delta)[..2]), "0101");
+    assert_eq!(hex(&sample(Kind::Delta)[..2]), "0201");
 }
 
 #[test]
 fn what_is_not_known_is_refused() {
     let refused = |bytes: &[u8]| Folded::default().feed(bytes).unwrap_err();
-    assert_eq!(refused(&[2, 1]), FormatError::Version { version: 2 });
-    assert_eq!(refused(&[1, 9]), FormatError::Malformed { what: "kind" });
+    assert_eq!(refused(&[1, 1]), FormatError::Version { version: 1 });
+    assert_eq!(refused(&[2, 9]), FormatError::Malformed { what: "kind" });
     assert_eq!(
-        refused(&[1, 1, 9]),
+        refused(&[2, 1, 9]),
         FormatError::Malformed { what: "record" }
     );
     // A length that the bytes cannot hold takes no memory.
     assert_eq!(
-        refused(&[1, 1, ACKED, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 1]),
+        refused(&[2, 1, ACKED, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 1]),
         FormatError::Short
     );
     assert_eq!(
-        refused(&[1, 1, ACKED, 1, 1, 1, 5, 0]),
+        refused(&[2, 1, ACKED, 1, 1, 1, 5, 0]),
         FormatError::Malformed { what: "range" }
     );
 }

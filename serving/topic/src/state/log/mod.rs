@@ -21,6 +21,8 @@ pub(crate) enum Waiter {
     Cursor(SubscriptionId),
     /// A confirmed ack.
     Ack { stream: StreamId, result: AckResult },
+    /// Who asked below which offset nobody needs anything.
+    Floor(Offset),
 }
 
 /// What a snapshot is made of.
@@ -48,15 +50,28 @@ pub(crate) struct StateLog {
     snapshot_ledger: Option<LedgerId>,
     /// Bytes of the last snapshot.
     snapshot_bytes: u64,
+    /// Up to which entry of the message log the newest durable snapshot knows all producers, inclusive.
+    covered: Option<Position>,
+    /// The ledger that holds the newest durable snapshot from its first entry to its last.
+    whole_in: Option<LedgerId>,
+    /// The newest such ledger that has a successor, so that its end is final: what is older is needed by nobody, not even
+    /// when an operator gives up the end of the log.
+    closed_whole: Option<LedgerId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Flight {
     tokens: VecDeque<Token>,
     waiters: Vec<Waiter>,
-    is_snapshot: bool,
+    snapshot: Option<Snapshot>,
     /// Where its first entry is.
     ledger: Option<LedgerId>,
+}
+
+/// A snapshot on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Snapshot {
+    covered: Option<Position>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -77,7 +92,8 @@ impl Pending {
 }
 
 impl StateLog {
-    pub(crate) fn new(next_offset: Offset) -> Self {
+    /// A writer behind what is there: its newest snapshot covers the message log up to `covered`.
+    pub(crate) fn new(next_offset: Offset, covered: Option<Position>) -> Self {
         Self {
             next_token: 0,
             next_offset,
@@ -88,6 +104,27 @@ impl StateLog {
             ledger: None,
             snapshot_ledger: None,
             snapshot_bytes: 0,
+            covered,
+            whole_in: None,
+            closed_whole: None,
+        }
+    }
+
+    /// Up to which entry of the message log no header is needed by a later owner, inclusive.
+    pub(crate) const fn covered(&self) -> Option<Position> {
+        self.covered
+    }
+
+    /// The first ledger that a later owner needs; none while that is not known.
+    pub(crate) const fn needed_from(&self) -> Option<LedgerId> {
+        self.closed_whole
+    }
+
+    /// A newer ledger is known: those before it are closed.
+    fn goes_on_in(&mut self, ledger: LedgerId) {
+        self.ledger = self.ledger.max(Some(ledger));
+        if self.whole_in < self.ledger {
+            self.closed_whole = self.closed_whole.max(self.whole_in);
         }
     }
 
@@ -108,14 +145,6 @@ impl StateLog {
         self.pending.cursors.insert(key, mark);
         self.pending.waiters.push(Waiter::Cursor(key.subscription));
         self.is_urgent = true;
-    }
-
-    /// Forgets what is not written of a subscription that is no more: an ack of a cursor that no snapshot holds could
-    /// not be read back.
-    pub(crate) fn drop_cursor(&mut self, subscription: SubscriptionId) {
-        let is_kept = |key: &CursorKey| key.subscription != subscription;
-        self.pending.cursors.retain(|key, _| is_kept(key));
-        self.pending.acks.retain(|key, _| is_kept(key));
     }
 
     /// Notes a producer's stream.
@@ -147,7 +176,7 @@ impl StateLog {
 
     /// A ledger was opened.
     pub(crate) fn ledger_started(&mut self, ledger: LedgerId) {
-        self.ledger = self.ledger.max(Some(ledger));
+        self.goes_on_in(ledger);
     }
 
     /// Writes what is pending, if it is time and nothing is in flight. Tells whether it wrote a snapshot.
@@ -169,13 +198,15 @@ impl StateLog {
         let is_fresh = self.snapshot_ledger.is_some() && self.snapshot_ledger == self.ledger;
         let is_snapshot = wants_snapshot || !is_fresh;
         let pending = std::mem::take(&mut self.pending);
-        let entries = if is_snapshot {
+        let (entries, snapshot) = if is_snapshot {
             // It holds everything that is pending.
-            let entries = encode_snapshot(config, self.next_offset.get(), source());
+            let source = source();
+            let covered = source.table.covered;
+            let entries = encode_snapshot(config, self.next_offset.get(), source);
             self.snapshot_bytes = entries.iter().map(|entry| byte_len(entry)).sum();
-            entries
+            (entries, Some(Snapshot { covered }))
         } else {
-            encode_delta(config, &pending)
+            (encode_delta(config, &pending), None)
         };
         self.is_urgent = false;
         self.flush_at = None;
@@ -186,7 +217,7 @@ impl StateLog {
         self.flight = Some(Flight {
             tokens,
             waiters: pending.waiters,
-            is_snapshot,
+            snapshot,
             ledger: None,
         });
         is_snapshot
@@ -211,19 +242,23 @@ impl StateLog {
     ///
     /// When it is not the oldest in flight: a log confirms in order.
     pub(crate) fn appended(&mut self, token: Token, position: Position) -> Vec<Waiter> {
+        self.goes_on_in(position.ledger);
         let flight = self.flight.as_mut();
         let flight = flight.expect("a log confirms only what was appended");
         let first = flight.tokens.pop_front();
         assert_eq!(first, Some(token), "a log confirms in order");
-        self.ledger = self.ledger.max(Some(position.ledger));
         let began_in = *flight.ledger.get_or_insert(position.ledger);
         if !flight.tokens.is_empty() {
             return Vec::new();
         }
         let flight = self.flight.take().expect("it was there above");
         // One that a roll cut in two is not whole in the newest ledger: the next write is a snapshot again.
-        if flight.is_snapshot {
+        if let Some(snapshot) = flight.snapshot {
             self.snapshot_ledger = Some(began_in);
+            self.covered = snapshot.covered;
+            if began_in == position.ledger {
+                self.whole_in = Some(began_in);
+            }
         }
         flight.waiters
     }
@@ -312,7 +347,7 @@ where
     };
     let mut entries = Entries::new(config, Kind::Snapshot(part));
     let table = source.table;
-    entries.add(|open| format::put_table(open, table.last_epoch, table.covered));
+    entries.add(|open| format::put_table(open, table));
     for (name, named) in &table.names {
         entries.add(|open| format::put_producer(open, name, named));
     }

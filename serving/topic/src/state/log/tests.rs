@@ -67,7 +67,7 @@ fn touch(log: &mut StateLog) {
 
 #[test]
 fn the_first_write_is_a_snapshot_and_the_next_ones_are_not() {
-    let mut log = StateLog::new(Offset::new(0));
+    let mut log = StateLog::new(Offset::new(0), None);
     log.add_cursor(key(), Offset::new(3));
     let cursor = AckSet::new(Offset::new(3));
     let first = write(&mut log, &cursor);
@@ -82,7 +82,7 @@ fn the_first_write_is_a_snapshot_and_the_next_ones_are_not() {
 #[test]
 fn the_first_write_after_a_roll_is_a_snapshot() {
     for is_told in [true, false] {
-        let mut log = StateLog::new(Offset::new(0));
+        let mut log = StateLog::new(Offset::new(0), None);
         let cursor = AckSet::new(Offset::new(3));
         touch(&mut log);
         let first = write(&mut log, &cursor);
@@ -104,7 +104,7 @@ fn the_first_write_after_a_roll_is_a_snapshot() {
 
 #[test]
 fn a_large_snapshot_comes_in_parts_and_counts_once_it_is_whole() {
-    let mut log = StateLog::new(Offset::new(0));
+    let mut log = StateLog::new(Offset::new(0), None);
     touch(&mut log);
     let cursor = holes();
     let parts = write(&mut log, &cursor);
@@ -123,7 +123,7 @@ fn a_large_snapshot_comes_in_parts_and_counts_once_it_is_whole() {
 
 #[test]
 fn a_snapshot_without_its_beginning_or_with_a_gap_counts_for_nothing() {
-    let mut log = StateLog::new(Offset::new(0));
+    let mut log = StateLog::new(Offset::new(0), None);
     touch(&mut log);
     let parts = write(&mut log, &holes());
     for missing in [0, 1, parts.len() - 1] {
@@ -140,7 +140,7 @@ fn a_snapshot_without_its_beginning_or_with_a_gap_counts_for_nothing() {
 
 #[test]
 fn a_snapshot_that_a_roll_cut_in_two_is_written_again() {
-    let mut log = StateLog::new(Offset::new(0));
+    let mut log = StateLog::new(Offset::new(0), None);
     touch(&mut log);
     let cursor = holes();
     let parts = write(&mut log, &cursor);
@@ -157,7 +157,7 @@ fn a_snapshot_that_a_roll_cut_in_two_is_written_again() {
 
 #[test]
 fn a_large_delta_is_answered_when_all_of_it_is_durable() {
-    let mut log = StateLog::new(Offset::new(0));
+    let mut log = StateLog::new(Offset::new(0), None);
     let cursor = AckSet::new(Offset::new(3));
     touch(&mut log);
     let first = write(&mut log, &cursor);
@@ -184,7 +184,7 @@ fn a_large_delta_is_answered_when_all_of_it_is_durable() {
 
 #[test]
 fn who_waits_for_nothing_is_answered_at_once() {
-    let mut log = StateLog::new(Offset::new(0));
+    let mut log = StateLog::new(Offset::new(0), None);
     let waiter = Waiter::Producer(StreamId::new(1));
     assert_eq!(log.wait(waiter.clone()), Some(waiter.clone()));
     touch(&mut log);
@@ -193,4 +193,29 @@ fn who_waits_for_nothing_is_answered_at_once() {
     // Nothing new, but what is in flight may be what it asks about.
     assert_eq!(log.wait(waiter), None);
     assert_eq!(confirm(&mut log, &entries, 0), 2);
+}
+
+#[test]
+fn a_snapshot_that_a_roll_cut_in_two_frees_no_older_ledger() {
+    let mut log = StateLog::new(Offset::new(0), None);
+    touch(&mut log);
+    let cursor = AckSet::new(Offset::new(3));
+    let whole = write(&mut log, &cursor);
+    confirm(&mut log, &whole, 0);
+    let ledger = |seq| Some(position(seq, 0).ledger);
+    assert_eq!(log.needed_from(), None, "its end is not final");
+    log.ledger_started(position(1, 0).ledger);
+    touch(&mut log);
+    let parts = write(&mut log, &holes());
+    let (first, rest) = parts.split_at(1);
+    confirm(&mut log, first, 1);
+    confirm(&mut log, rest, 2);
+    assert_eq!(log.needed_from(), ledger(0), "no ledger has all of it");
+    touch(&mut log);
+    let next = write(&mut log, &cursor);
+    assert!(matches!(kind(&next[0].1), Kind::Snapshot(_)));
+    confirm(&mut log, &next, 2);
+    assert_eq!(log.needed_from(), ledger(0), "the one that has it is open");
+    log.ledger_started(position(3, 0).ledger);
+    assert_eq!(log.needed_from(), ledger(2));
 }
