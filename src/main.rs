@@ -3,7 +3,8 @@
 //! - `server`: puts roles together and runs them until they are stopped. The only place that knows all roles:
 //!   standalone is meta, one bookie and one serving node over in-memory pipes, with the same gRPC as between machines.
 //! - `cli`: what may be said on the command line, and what each command does. Client commands use the public client
-//!   library and nothing else, so that they can do nothing that a user's program cannot.
+//!   library and nothing else, so that they can do nothing that a user's program cannot; but for `bench publish --unary`,
+//!   which makes the calls of a program that has nothing but the generated client.
 //! - `terminal`: log lines, errors with their causes, Ctrl-C.
 //!
 //! Nothing here decides anything about messages: the rules are in the pure crates `ledger`, `catalog` and `topic`,
@@ -27,7 +28,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             terminal::report(&error);
-            ExitCode::FAILURE
+            match error.downcast_ref::<terminal::Interrupted>() {
+                Some(_) => ExitCode::from(terminal::INTERRUPTED),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -6,6 +6,14 @@ use std::io::{IsTerminal, Write};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+/// The exit code of a command that was stopped before its work was done, as shells have it for Ctrl-C.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// The user stopped a command before its work was done.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted: {0}")]
+pub(crate) struct Interrupted(pub(crate) String);
+
 /// Sends log lines to stderr: those of servers at `info`, those of other commands at `warn`, or as the filter says.
 pub(crate) fn start_log(filter: Option<&str>, is_server: bool) {
     let default = if is_server { "info" } else { "warn" };
@@ -55,7 +63,7 @@ pub(crate) fn stop_signal() -> CancellationToken {
         say("stopping; once more to stop at once");
         signal().await;
         #[expect(clippy::exit, reason = "the user asked twice")]
-        std::process::exit(130);
+        std::process::exit(INTERRUPTED.into());
     });
     token
 }

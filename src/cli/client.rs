@@ -41,6 +41,8 @@ pub(crate) fn explain(error: Error) -> anyhow::Error {
             "set --server to an address such as http://127.0.0.1:7450"
         }
         Reason::TopicNotFound => "`ledgerline topic create NAME` makes one",
+        Reason::NamespaceNotFound => "`ledgerline namespace create NAME` makes one",
+        Reason::TenantNotFound => "`ledgerline tenant create NAME` makes one",
         Reason::ExclusiveHeld => {
             "wait for the other consumer to end, or choose another --subscription"
         }

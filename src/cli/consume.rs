@@ -6,18 +6,22 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use ledgerline_client::{
-    ByteSize, Client, Consumer, Error, Reason, Received, StartPosition, SubscriptionMode,
+    ByteSize, Client, Consumer, Error, Offset, Reason, Received, StartPosition, SubscriptionMode,
+    api,
 };
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Server, block_on, explain};
+use super::opening::{self, OPEN_WITHIN};
 use super::progress::Progress;
 use super::values;
 use crate::terminal;
 
 /// Messages printed before they are acked together.
 const TOGETHER: usize = 1_000;
+/// What opening may take at least, however small --idle is.
+const IDLE_OPEN: Duration = Duration::from_secs(5);
 
 /// Print the messages of a topic and ack each once it is printed.
 ///
@@ -56,7 +60,7 @@ pub(crate) struct Consume {
     #[arg(long, env = "LEDGERLINE_COUNT", value_name = "N")]
     count: Option<u64>,
 
-    /// End when no message came for so long.
+    /// End when no message came for so long. Opening the subscription may take as long too, and five seconds at least.
     #[arg(long, env = "LEDGERLINE_IDLE", value_parser = values::duration, value_name = "TIME")]
     idle: Option<Duration>,
 
@@ -97,7 +101,7 @@ impl Consume {
         let opened = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            opened = self.open(&client) => opened?,
+            opened = opening::open(&client, &self.topic, self.open_within(), self.open(&client)) => opened?,
         };
         let clock = host::Clock::real();
         let mut run = Run {
@@ -121,12 +125,29 @@ impl Consume {
         }
     }
 
-    async fn open(&self, client: &Client) -> anyhow::Result<Consumer> {
+    /// How long opening may take: --idle too, but an owner that died takes some seconds to be replaced.
+    fn open_within(&self) -> Duration {
+        self.idle
+            .map_or(OPEN_WITHIN, |idle| idle.clamp(IDLE_OPEN, OPEN_WITHIN))
+    }
+
+    /// A subscription that is to start beyond the end starts at the end: that is said.
+    async fn say_if_beyond(&self, client: &Client, from: Offset) {
+        // Without an answer there is nothing to say: the consumer is open.
+        let Ok(stats) = client.admin().topic_stats(&self.topic).await else {
+            return;
+        };
+        if let Some(note) = beyond(from, &stats) {
+            terminal::say(note);
+        }
+    }
+
+    async fn open(&self, client: &Client) -> Result<Consumer, Error> {
         let name = format!("{}/subscriptions/{}", self.topic, self.subscription);
         let known = match client.admin().get_subscription(&name).await {
             Ok(_) => true,
             Err(error) if is_missing(&error) => false,
-            Err(error) => return Err(explain(error)),
+            Err(error) => return Err(error),
         };
         if known && self.from.is_some() {
             terminal::say(format_args!(
@@ -151,8 +172,20 @@ impl Consume {
         if let Some(name) = &self.consumer_name {
             builder = builder.name(name);
         }
-        builder.open().await.map_err(explain)
+        let consumer = builder.open().await?;
+        if let (false, Some(StartPosition::Offset(from))) = (known, self.from) {
+            self.say_if_beyond(client, from).await;
+        }
+        Ok(consumer)
     }
+}
+
+/// That a place to start from is behind the end of a topic; none when it is not.
+fn beyond(from: Offset, stats: &api::TopicStats) -> Option<String> {
+    let end = stats.shards.first()?.next_offset;
+    (from.get() > end).then(|| {
+        format!("note: --from {from} is beyond the end of the topic, {end}: only new messages come")
+    })
 }
 
 fn is_missing(error: &Error) -> bool {
@@ -311,6 +344,24 @@ mod tests {
         assert_eq!(printable("plain é\tx".as_bytes()), "plain é\tx");
         assert_eq!(printable(b"a\x1b[2Jb\r\n"), "a\\u{1b}[2Jb\\r\\n");
         assert_eq!(printable(&[b'a', 0xff]), "a\u{fffd}");
+    }
+
+    #[test]
+    fn a_start_beyond_the_end_is_told() {
+        let shard = api::ShardStats {
+            next_offset: 7,
+            ..Default::default()
+        };
+        let stats = api::TopicStats {
+            shards: vec![shard],
+            ..Default::default()
+        };
+        assert_eq!(beyond(Offset::new(7), &stats), None);
+        let note = beyond(Offset::new(8), &stats).unwrap();
+        assert!(
+            note.contains("--from 8") && note.contains("end of the topic, 7"),
+            "{note}"
+        );
     }
 
     #[test]

@@ -141,7 +141,7 @@ async fn next_offset(
     };
     let (_bookies, known) = tokio::sync::watch::channel(Arc::from(bookies));
     let directory = Directory::new(known);
-    let pool = BookiePool::new(host, PoolConfig::default(), meta.cluster(), directory);
+    let pool = BookiePool::new(host, PoolConfig::default(), meta.cluster(), directory, None);
     let (inbox, mut answers) = tokio::sync::mpsc::channel(16);
     let link = pool.register(inbox);
     let read = Read {

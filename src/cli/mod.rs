@@ -1,15 +1,22 @@
 //! The command line: what may be said, and what it does.
 
 mod bench;
-mod client;
+mod broker;
+pub(crate) mod client;
 mod cluster;
 mod consume;
 mod debug;
+mod df;
+mod image;
 mod ledger;
+mod namespace;
+mod opening;
 mod produce;
 mod progress;
 pub(crate) mod servers;
+pub(crate) mod store;
 mod subscription;
+mod tenant;
 mod topic;
 mod values;
 
@@ -41,15 +48,19 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run everything in one process: one copy of each message, fsynced.
     Standalone(servers::Standalone),
-    /// Run the meta service of a cluster.
+    /// Run the meta service of a cluster, or put its metadata into a file and back.
     Meta(servers::Meta),
-    /// Run a bookie: a storage node of a cluster.
+    /// Run a bookie, a storage node of a cluster, or ask a running one what takes its space.
     Bookie(servers::Bookie),
     /// Run a serving node of a cluster: it speaks to clients.
     Serving(servers::Serving),
     // Commands without a line here have a longer one where they are.
     Produce(produce::Produce),
     Consume(consume::Consume),
+    /// Make and look at tenants.
+    Tenant(tenant::Tenant),
+    /// Make and look at namespaces.
+    Namespace(namespace::Namespace),
     /// Make and look at topics.
     Topic(topic::Topic),
     /// Make and look at subscriptions.
@@ -68,10 +79,12 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it runs until it is stopped, and logs as it goes.
     pub(crate) const fn is_server(&self) -> bool {
-        matches!(
-            self,
-            Self::Standalone(_) | Self::Meta(_) | Self::Bookie(_) | Self::Serving(_)
-        )
+        match self {
+            Self::Standalone(_) | Self::Serving(_) => true,
+            Self::Meta(it) => it.command.is_none(),
+            Self::Bookie(it) => it.command.is_none(),
+            _ => false,
+        }
     }
 
     /// Does it.
@@ -83,6 +96,8 @@ impl Command {
             Self::Serving(it) => it.run(),
             Self::Produce(it) => it.run(),
             Self::Consume(it) => it.run(),
+            Self::Tenant(it) => it.run(),
+            Self::Namespace(it) => it.run(),
             Self::Topic(it) => it.run(),
             Self::Subscription(it) => it.run(),
             Self::Cluster(it) => it.run(),

@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures::FutureExt;
-use ledgerline_client::{ByteSize, Message, Producer, Receipt};
+use ledgerline_client::{ByteSize, Codec, Message, Producer, Receipt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Server, block_on, explain};
+use super::opening;
 use super::progress::Progress;
 use crate::terminal;
 
 /// Longest line that is taken: what a server takes of one message, and a little less.
-const LINE_MAX: usize = (5 << 20) - 64;
+pub(super) const LINE_MAX: usize = (5 << 20) - 64;
 /// Lines handed over at once, in bytes and in number.
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNK_LINES: usize = 1024;
@@ -27,11 +28,13 @@ const CHUNK_LINES: usize = 1024;
 ///
 /// Each line is a message, as it is, whatever its bytes, without the newline at its end.
 /// The command ends once every message is fsynced on its quorum of disks. Trouble on the way
-/// (a node that died) is waited out; nothing is published twice.
+/// (a node that died) is waited out; nothing is published twice. Ctrl-C stops reading: what was sent
+/// is waited for, how many are acked is told, and the exit code is 130.
 ///
 /// Examples:
 ///   echo hello | ledgerline produce greetings
 ///   ledgerline produce orders --file orders.txt --key eu
+///   ledgerline produce logs --file access.log --compression zstd
 ///   ledgerline produce load --count 100000 --size 1KiB --rate 5000
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -68,34 +71,67 @@ pub(crate) struct Produce {
     #[arg(long, env = "LEDGERLINE_COUNT", value_name = "N")]
     count: Option<u64>,
 
-    /// Bytes of each generated message.
-    #[arg(
-        long,
-        env = "LEDGERLINE_SIZE",
-        default_value = "1KiB",
-        value_name = "SIZE"
-    )]
-    size: ByteSize,
+    /// Bytes of each generated message, with --count [default: 1KiB].
+    #[arg(long, env = "LEDGERLINE_SIZE", value_name = "SIZE", requires = "count")]
+    size: Option<ByteSize>,
 
     /// Messages a second, at most. Default: as many as go.
     #[arg(long, env = "LEDGERLINE_RATE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
 
     #[command(flatten)]
-    pub(crate) tuning: Tuning,
+    batching: Batching,
+
+    /// Compress each batch: it is stored and delivered so, and consumers open it. One that does not shrink goes as it is.
+    #[arg(
+        long,
+        env = "LEDGERLINE_COMPRESSION",
+        default_value = "none",
+        value_name = "CODEC"
+    )]
+    compression: Compression,
+
+    /// How long trouble is waited out before the command gives up, also when it begins.
+    #[arg(long, env = "LEDGERLINE_TIMEOUT", default_value = "2m", value_parser = super::values::duration, value_name = "TIME")]
+    timeout: Duration,
 
     #[command(flatten)]
-    pub(crate) server: Server,
+    server: Server,
+}
+
+/// How batches are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    /// As they are.
+    None,
+    /// Smallest.
+    Zstd,
+    /// Least work.
+    Lz4,
+    /// Little work, for consumers that know it only.
+    Snappy,
+}
+
+impl Compression {
+    /// The codec; none for batches that go as they are.
+    pub(crate) const fn codec(self) -> Option<Codec> {
+        match self {
+            Self::None => None,
+            Self::Zstd => Some(Codec::Zstd),
+            Self::Lz4 => Some(Codec::Lz4),
+            Self::Snappy => Some(Codec::Snappy),
+        }
+    }
 }
 
 /// How a producer batches.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Tuning {
+pub(crate) struct Batching {
     /// Most batches underway at a time.
     #[arg(
         long,
         env = "LEDGERLINE_IN_FLIGHT",
-        default_value_t = 8,
+        default_value_t = Self::default().in_flight,
         value_name = "N"
     )]
     pub(crate) in_flight: usize,
@@ -104,14 +140,19 @@ pub(crate) struct Tuning {
     #[arg(
         long,
         env = "LEDGERLINE_BATCH",
-        default_value = "256KiB",
+        default_value_t = Self::default().batch,
         value_name = "SIZE"
     )]
     pub(crate) batch: ByteSize,
+}
 
-    /// How long trouble is waited out before the command gives up.
-    #[arg(long, env = "LEDGERLINE_TIMEOUT", default_value = "2m", value_parser = super::values::duration, value_name = "TIME")]
-    pub(crate) timeout: Duration,
+impl Default for Batching {
+    fn default() -> Self {
+        Self {
+            in_flight: 16,
+            batch: ByteSize::kib(256),
+        }
+    }
 }
 
 impl Produce {
@@ -124,16 +165,17 @@ impl Produce {
         let client = self.server.connect().await?;
         let mut builder = client
             .producer(&self.topic)
-            .in_flight(self.tuning.in_flight)
-            .batch_bytes(self.tuning.batch)
-            .timeout(self.tuning.timeout);
+            .in_flight(self.batching.in_flight)
+            .batch_bytes(self.batching.batch)
+            .compression(self.compression.codec())
+            .timeout(self.timeout);
         if let Some(name) = &self.producer_name {
             builder = builder.name(name);
         }
         let producer = tokio::select! {
             biased;
-            () = stop.cancelled() => return Ok(()),
-            created = builder.create() => created.map_err(explain)?,
+            () = stop.cancelled() => return Err(interrupted(0)),
+            created = opening::open(&client, &self.topic, self.timeout, builder.create()) => created?,
         };
         let clock = host::Clock::real();
         let source = self.source()?;
@@ -150,19 +192,22 @@ impl Produce {
         run.progress
             .finish("published", &format!(", all fsynced, to {topic}"));
         settled?;
-        fed?;
-        run.producer.close().await.map_err(explain)
+        let fed = fed?;
+        let acked = run.progress.messages;
+        run.producer.close().await.map_err(explain)?;
+        match fed {
+            Fed::All => Ok(()),
+            Fed::Stopped => Err(interrupted(acked)),
+        }
     }
 
     fn source(&self) -> anyhow::Result<Source> {
         if let Some(count) = self.count {
-            if self.size.get() > LINE_MAX as u64 {
-                bail!(
-                    "a message of {} is too large; set --size to at most {LINE_MAX}B",
-                    self.size
-                );
+            let size = self.size.unwrap_or(ByteSize::kib(1));
+            if size.get() > LINE_MAX as u64 {
+                bail!("a message of {size} is too large; set --size to at most {LINE_MAX}B");
             }
-            let mut payload = vec![0; self.size.as_usize()];
+            let mut payload = vec![0; size.as_usize()];
             let rng = host::Rng::from_os();
             rng.fill(&mut payload);
             return Ok(Source::Generated {
@@ -182,6 +227,12 @@ impl Produce {
         };
         Ok(Source::Lines(read_lines(reader)))
     }
+}
+
+/// The user stopped the command before the end of its input.
+fn interrupted(acked: u64) -> anyhow::Error {
+    let text = format!("messages acked: {acked}; what came after them in the input was not sent");
+    terminal::Interrupted(text).into()
 }
 
 #[expect(
@@ -270,6 +321,14 @@ fn read_chunk(reader: &mut BufReader<impl Read>, number: &mut u64) -> anyhow::Re
     Ok(lines)
 }
 
+/// How feeding a producer ended.
+enum Fed {
+    /// At the end of the input.
+    All,
+    /// By the user, before it.
+    Stopped,
+}
+
 /// A run: what was sent and what is not answered yet.
 struct Run {
     producer: Producer,
@@ -286,26 +345,26 @@ impl Run {
         rate: Option<u32>,
         clock: &host::Clock,
         stop: &CancellationToken,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Fed> {
         let begun = clock.now();
         let mut sent: u64 = 0;
         loop {
             let payloads = tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return Ok(Fed::Stopped),
                 payloads = source.next() => payloads?,
                 // While nothing comes, receipts do.
-                failed = self.settle_waiting() => return failed,
+                failed = self.settle_waiting() => return Err(failed),
             };
             let Some(payloads) = payloads else {
-                return Ok(());
+                return Ok(Fed::All);
             };
             for payload in payloads {
                 if let Some(rate) = rate {
                     let due = Duration::from_secs_f64(to_f64(sent) / f64::from(rate));
                     tokio::select! {
                         biased;
-                        () = stop.cancelled() => return Ok(()),
+                        () = stop.cancelled() => return Ok(Fed::Stopped),
                         () = clock.sleep_until(begun.after(due)) => {}
                     }
                 }
@@ -313,7 +372,7 @@ impl Run {
                 let message = Message::new(payload).with_key(self.key.clone());
                 let receipt = tokio::select! {
                     biased;
-                    () = stop.cancelled() => return Ok(()),
+                    () = stop.cancelled() => return Ok(Fed::Stopped),
                     receipt = self.producer.send(message) => receipt.map_err(explain)?,
                 };
                 self.receipts.push_back((receipt, bytes));
@@ -338,7 +397,7 @@ impl Run {
     }
 
     /// Takes receipts as they come; returns only when one failed.
-    async fn settle_waiting(&mut self) -> anyhow::Result<()> {
+    async fn settle_waiting(&mut self) -> anyhow::Error {
         loop {
             let Some((receipt, bytes)) = self.receipts.front_mut() else {
                 return std::future::pending().await;
@@ -346,8 +405,10 @@ impl Run {
             let bytes = *bytes;
             let outcome = receipt.await;
             self.receipts.pop_front();
-            outcome.map_err(explain)?;
-            self.progress.add(bytes);
+            match outcome {
+                Ok(_) => self.progress.add(bytes),
+                Err(error) => return explain(error),
+            }
         }
     }
 

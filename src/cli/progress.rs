@@ -74,11 +74,7 @@ impl Progress {
     pub(super) fn finish(&self, verb: &str, more: &str) {
         self.clear();
         let seconds = self.elapsed().as_secs_f64();
-        let each = if seconds > 0.0 {
-            per_second(self.messages, seconds)
-        } else {
-            0
-        };
+        let each = per_second(self.messages, seconds);
         let (messages, bytes) = (self.messages, ByteSize::new(self.bytes));
         let noun = if messages == 1 { "message" } else { "messages" };
         say(format_args!(
@@ -87,6 +83,7 @@ impl Progress {
     }
 }
 
+/// A count by seconds, whole; zero in no time.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -94,5 +91,20 @@ impl Progress {
     reason = "it is shown to a person"
 )]
 pub(super) fn per_second(count: u64, seconds: f64) -> u64 {
-    (count as f64 / seconds) as u64
+    if seconds > 0.0 {
+        (count as f64 / seconds) as u64
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_fast_in_no_time() {
+        assert_eq!(per_second(10, 0.0), 0);
+        assert_eq!(per_second(10, 4.0), 2);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledgerline_client::{Offset, Quorum, StartPosition, SubscriptionMode, WallTime};
+use ledgerline_client::{ByteSize, Offset, Quorum, StartPosition, SubscriptionMode, WallTime};
 
 /// Reads `3/2`.
 pub(super) fn quorum(text: &str) -> Result<Quorum, String> {
@@ -14,17 +14,117 @@ pub(super) fn quorum(text: &str) -> Result<Quorum, String> {
     Quorum::new(write, ack).map_err(|error| error.to_string())
 }
 
-/// Reads `2s`, `500ms`, `1m`, `12h`.
+/// Reads `2s`, `500ms`, `1m`, `12h`, `7d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let expected = "expected a number with ms, s, m or h, such as 500ms or 2s";
+    let expected = "expected a number with ms, s, m, h or d, such as 500ms, 2s or 7d";
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(0));
-    let count: u64 = digits.parse().map_err(|_| expected)?;
-    match unit {
-        "ms" => Ok(Duration::from_millis(count)),
-        "s" => Ok(Duration::from_secs(count)),
-        "m" if count <= 1_000_000 => Ok(Duration::from_secs(count * 60)),
-        "h" if count <= 100_000 => Ok(Duration::from_secs(count * 3600)),
-        _ => Err(expected.to_owned()),
+    let seconds = match unit {
+        "ms" => 0,
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return Err(expected.to_owned()),
+    };
+    if digits.is_empty() {
+        return Err(expected.to_owned());
+    }
+    let long = "longer than a hundred years";
+    let count: u64 = digits.parse().map_err(|_| long)?;
+    let time = match seconds {
+        0 => Duration::from_millis(count),
+        seconds => Duration::from_secs(count.checked_mul(seconds).ok_or(long)?),
+    };
+    match time <= HUNDRED_YEARS {
+        true => Ok(time),
+        false => Err(long.to_owned()),
+    }
+}
+
+/// The longest time that can be named.
+const HUNDRED_YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// A time as [`duration`] reads it.
+pub(super) fn time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if time.subsec_nanos() > 0 {
+        return format!("{}ms", time.as_millis());
+    }
+    match seconds {
+        0 => "0s".to_owned(),
+        _ if seconds.is_multiple_of(24 * 3600) => format!("{}d", seconds / (24 * 3600)),
+        _ if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        _ if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+/// How often something is done by itself; none for never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interval(pub(crate) Option<Duration>);
+
+/// Reads a time, or `off`. No time at all means never as well: it cannot mean all the time.
+pub(super) fn interval(text: &str) -> Result<Interval, String> {
+    if text == "off" || text == "0" {
+        return Ok(Interval(None));
+    }
+    let time = duration(text).map_err(|error| format!("{error}, or off"))?;
+    Ok(Interval((!time.is_zero()).then_some(time)))
+}
+
+/// A limit of what is kept, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep<T> {
+    /// Up to it.
+    UpTo(T),
+    /// Everything.
+    All,
+}
+
+impl<T> Keep<T> {
+    pub(super) fn limit(self) -> Option<T> {
+        match self {
+            Self::UpTo(limit) => Some(limit),
+            Self::All => None,
+        }
+    }
+}
+
+/// Reads a time, or `forever`.
+pub(super) fn keep_time(text: &str) -> Result<Keep<Duration>, String> {
+    match text {
+        "forever" => Ok(Keep::All),
+        text => duration(text)
+            .map(Keep::UpTo)
+            .map_err(|error| format!("{error}, or forever")),
+    }
+}
+
+/// Reads a size, or `all`.
+pub(super) fn keep_bytes(text: &str) -> Result<Keep<ByteSize>, String> {
+    match text {
+        "all" => Ok(Keep::All),
+        text => {
+            let size = text.parse::<ByteSize>();
+            size.map(Keep::UpTo)
+                .map_err(|error| format!("{error}, or all"))
+        }
+    }
+}
+
+/// A tenant's name in full: `acme` is `tenants/acme`.
+pub(super) fn tenant(text: &str) -> String {
+    match text.contains('/') {
+        true => text.to_owned(),
+        false => format!("tenants/{text}"),
+    }
+}
+
+/// A namespace's name in full: `orders` is the default tenant's.
+pub(super) fn namespace(text: &str) -> String {
+    match text.contains('/') {
+        true => text.to_owned(),
+        false => format!("tenants/default/namespaces/{text}"),
     }
 }
 
@@ -51,30 +151,7 @@ pub(super) fn mode(text: &str) -> Result<SubscriptionMode, String> {
 
 /// A time as RFC 3339 in UTC.
 pub(super) fn rfc3339(time: WallTime) -> String {
-    let nanos = time.as_nanos();
-    let (seconds, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
-}
-
-/// The date so many days after 1970-01-01, after Howard Hinnant's `civil_from_days`.
-const fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468; // From 0000-03-01: leap days come last then.
-    let era = shifted / 146_097;
-    let of_era = shifted % 146_097;
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
-    (year, month, day)
+    time.to_string()
 }
 
 /// Bytes as base64, with padding.
@@ -108,12 +185,41 @@ mod tests {
         assert!(quorum("3").unwrap_err().contains("such as 3/2"));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("12h"), Ok(Duration::from_secs(43_200)));
-        for bad in ["", "2", "s", "2d", "-1s", "99999999999999999999s"] {
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        assert_eq!(keep_time("0s"), Ok(Keep::UpTo(Duration::ZERO)));
+        assert_eq!(keep_time("forever"), Ok(Keep::All));
+        assert_eq!(keep_bytes("all"), Ok(Keep::All));
+        assert_eq!(keep_bytes("1KiB"), Ok(Keep::UpTo(ByteSize::kib(1))));
+        assert!(keep_bytes("much").unwrap_err().contains("or all"));
+        for text in ["7d", "12h", "90m", "45s", "1500ms", "0s"] {
+            assert_eq!(duration(text).map(time).unwrap(), text);
+        }
+        assert!(
+            duration("99999999999d")
+                .unwrap_err()
+                .contains("hundred years")
+        );
+        for bad in ["", "2", "s", "2w", "-1s", "99999999999999999999s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+        for off in ["off", "0", "0s"] {
+            assert_eq!(interval(off), Ok(Interval(None)), "{off}");
+        }
+        let every = Interval(Some(Duration::from_secs(2)));
+        assert_eq!(interval("2s"), Ok(every));
+        assert!(interval("on").unwrap_err().ends_with("or off"));
         assert_eq!(start("earliest"), Ok(StartPosition::Earliest));
         assert_eq!(start("7"), Ok(StartPosition::Offset(Offset::new(7))));
         assert!(start("-7").is_err() && mode("both").is_err());
+    }
+
+    #[test]
+    fn single_names_are_completed_and_full_ones_are_left() {
+        assert_eq!(tenant("acme"), "tenants/acme");
+        assert_eq!(tenant("tenants/acme"), "tenants/acme");
+        assert_eq!(namespace("eu"), "tenants/default/namespaces/eu");
+        let full = "tenants/acme/namespaces/eu";
+        assert_eq!(namespace(full), full);
     }
 
     #[test]

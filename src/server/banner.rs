@@ -1,7 +1,6 @@
 //! What a server says when it is ready.
 
 use std::fmt::Display;
-use std::io::Write;
 
 /// A few lines: who, where, how safe, and what to try next.
 pub(super) struct Banner {
@@ -29,9 +28,7 @@ impl Banner {
     }
 
     pub(super) fn print(self) {
-        // Whoever started the server may be waiting for these lines behind a pipe, or be gone.
-        let mut out = std::io::stdout();
-        let _ = out.write_all(self.text.as_bytes());
-        let _ = out.flush();
+        // At once: whoever started the server may be waiting for these lines behind a pipe.
+        crate::cli::client::print(&self.text);
     }
 }

@@ -3,7 +3,7 @@
 mod banner;
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use admin::Admin;
@@ -14,7 +14,8 @@ use meta_client::{MetaClient, MetaConfig};
 use tokio_util::sync::CancellationToken;
 use types::{NodeName, Quorum};
 
-use crate::cli::servers::{self, Addresses, AdminListen, StoreChoice};
+use crate::cli::servers::{self, Addresses, AdminListen};
+use crate::cli::store::StoreChoice;
 use crate::terminal;
 use banner::Banner;
 
@@ -28,6 +29,7 @@ const BOOKIE_PIPE: &str = "pipe:bookie";
 
 /// Runs a server on a runtime of its own.
 pub(crate) fn run(server: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    raise_file_limit();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -35,38 +37,54 @@ pub(crate) fn run(server: impl Future<Output = anyhow::Result<()>>) -> anyhow::R
         .block_on(server)
 }
 
-/// Every role in one process, over in-memory pipes: the same gRPC, without a network between.
+/// Takes all the file descriptors that the system allows: each connection needs one and each data file two, and many
+/// systems start a process with 1,024 of them for the sake of old programs.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit on open files stays as it is: few connections and data files");
+    }
+}
+
+/// Every role in one process: over in-memory pipes the same gRPC, without a network between; entries go to the bookie and
+/// come from it without even that.
 pub(crate) async fn standalone(args: servers::Standalone) -> anyhow::Result<()> {
     let stop = terminal::stop_signal();
     let host = Host::real("ledgerline");
     let admin = open_admin(&host, &args.admin_listen, &["meta", "bookie", "serving"]).await?;
-    let meta_host = host.fork("meta");
-    let meta_dir = args.data_dir.join("meta");
-    start_meta(
-        &meta_host,
-        Address::new(META_PIPE),
-        meta_dir,
-        meta::Nodes::InThisProcess,
-    )
-    .await?;
-    let pipe = Addresses(vec![META_PIPE.to_owned()]);
-    let client = connect(&host, &pipe, &stop).await?;
     let name: NodeName = "standalone".parse().context("a fixed name is valid")?;
-    let mut config = bookie_config(
+    let mut bookie = bookie_config(
         name.clone(),
         Address::new(BOOKIE_PIPE),
         &args.data_dir,
         args.journal_dir.as_deref(),
         &args.storage,
     );
-    config.lease = Duration::from_secs(10);
-    let bookie = bookie::BookieNode::start(&host, config, client.clone()).await?;
-    let mut config = serving::ServingConfig::new(name, Address::new(args.listen.to_string()));
-    config.auto_create_topics = true;
-    config.quorum = Quorum::ONE;
-    config.lease = Duration::from_secs(10);
-    broker(&mut config, &args.broker);
-    let serving = serving::Serving::start(&host, config, client).await?;
+    bookie.lease = Duration::from_secs(10);
+    let mut serving = serving::ServingConfig::new(name, Address::new(args.listen.to_string()));
+    serving.auto_create_topics = true;
+    serving.quorum = Quorum::ONE;
+    serving.lease = Duration::from_secs(10);
+    args.broker.set(&mut serving);
+    // Whatever is refused is refused before anything is opened.
+    bookie.validate()?;
+    let serving = serving::Bound::at(&host, serving).await?;
+    let meta_host = host.fork("meta");
+    let meta_dir = args.data_dir.join("meta");
+    let config = meta::MetaConfig {
+        listen: Address::new(META_PIPE),
+        store: meta::store::EmbeddedConfig::new(meta_dir),
+        nodes: meta::Nodes::InThisProcess,
+        audit: meta::AuditConfig::default(),
+    };
+    start_meta(&meta_host, config).await?;
+    let pipe = Addresses(vec![META_PIPE.to_owned()]);
+    let client = connect(&host, &pipe, &stop).await?;
+    let bookie = bookie::BookieNode::start(&host, bookie, client.clone()).await?;
+    let serving = serving.beside(bookie.in_process());
+    let serving = serving.start(&host, client).await?;
     Banner::new("standalone")
         .line("clients", serving.endpoint())
         .line("admin", admin_line(admin.as_ref()))
@@ -91,6 +109,8 @@ pub(crate) async fn standalone(args: servers::Standalone) -> anyhow::Result<()> 
 /// The meta service.
 pub(crate) async fn meta(args: servers::Meta) -> anyhow::Result<()> {
     let store = args.store()?;
+    let audit = args.audit.config();
+    audit.validate()?; // Before anything is opened.
     let stop = terminal::stop_signal();
     let host = Host::real("ledgerline");
     let admin = open_admin(&host, &args.admin_listen, &["meta"]).await?;
@@ -98,7 +118,13 @@ pub(crate) async fn meta(args: servers::Meta) -> anyhow::Result<()> {
     let (meta, kept) = match store {
         StoreChoice::Embedded(dir) => {
             let kept = dir.display().to_string();
-            let meta = start_meta(&host, listen, dir, meta::Nodes::Anywhere).await?;
+            let config = meta::MetaConfig {
+                listen,
+                store: meta::store::EmbeddedConfig::new(dir),
+                nodes: meta::Nodes::Anywhere,
+                audit,
+            };
+            let meta = start_meta(&host, config).await?;
             (meta, kept)
         }
         StoreChoice::Etcd {
@@ -114,6 +140,7 @@ pub(crate) async fn meta(args: servers::Meta) -> anyhow::Result<()> {
                 listen,
                 advertise: args.advertise.map(Address::new),
                 store,
+                audit,
             };
             let meta = tokio::select! {
                 biased;
@@ -144,7 +171,6 @@ pub(crate) async fn bookie(args: servers::Bookie) -> anyhow::Result<()> {
     let stop = terminal::stop_signal();
     let host = Host::real("ledgerline");
     let admin = open_admin(&host, &args.admin_listen, &["bookie"]).await?;
-    let client = connect(&host, &args.meta, &stop).await?;
     let mut config = bookie_config(
         args.name.clone(),
         Address::new(args.listen.to_string()),
@@ -153,7 +179,11 @@ pub(crate) async fn bookie(args: servers::Bookie) -> anyhow::Result<()> {
         &args.storage,
     );
     config.advertise = args.advertise;
+    config.zone = args.zone;
     config.lease = args.lease;
+    config.repair = args.repair.config();
+    config.validate()?; // Before meta is waited for.
+    let client = connect(&host, &args.meta, &stop).await?;
     let bookie = bookie::BookieNode::start(&host, config, client).await?;
     Banner::new("bookie")
         .line("name", format!("{} ({})", args.name, bookie.id()))
@@ -177,15 +207,17 @@ pub(crate) async fn serving(args: servers::Serving) -> anyhow::Result<()> {
     let host = Host::real("ledgerline");
     let listen = Address::new(args.listen.to_string());
     let mut config = serving::ServingConfig::new(args.name.clone(), listen);
+    config.balance = args.balance();
     config.advertise = args.advertise.map(|address| format!("http://{address}"));
     config.auto_create_topics = args.auto_create_topics;
     config.quorum = args.quorum;
     config.lease = args.lease;
-    broker(&mut config, &args.broker);
-    config.validate()?; // Before meta is waited for.
+    args.broker.set(&mut config);
+    config.validate()?; // Before anything is opened.
     let admin = open_admin(&host, &args.admin_listen, &["serving"]).await?;
+    let serving = serving::Bound::at(&host, config).await?; // Before meta is waited for.
     let client = connect(&host, &args.meta, &stop).await?;
-    let serving = serving::Serving::start(&host, config, client).await?;
+    let serving = serving.start(&host, client).await?;
     let server = format!("--server {}", serving.endpoint());
     Banner::new("serving")
         .line("name", &args.name)
@@ -247,21 +279,15 @@ async fn until_stopped(host: &Host, stop: &CancellationToken) -> anyhow::Result<
     tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),
-        failed = host.tasks.join() => failed.context("the node failed and stops; start it again"),
+        // What still runs is told to end below, in order and within bounds.
+        () = host.tasks.stopped() => {
+            let failed = host.tasks.failure().map_or(Ok(()), Err);
+            failed.context("the node failed and stops; start it again")
+        }
     }
 }
 
-async fn start_meta(
-    host: &Host,
-    listen: Address,
-    dir: PathBuf,
-    nodes: meta::Nodes,
-) -> anyhow::Result<meta::Meta> {
-    let config = meta::MetaConfig {
-        listen,
-        store: meta::store::EmbeddedConfig::new(dir),
-        nodes,
-    };
+async fn start_meta(host: &Host, config: meta::MetaConfig) -> anyhow::Result<meta::Meta> {
     meta::Meta::start(host, config)
         .await
         .map_err(anyhow::Error::from)
@@ -301,17 +327,20 @@ fn bookie_config(
     engine.journal_file = storage.journal_file;
     engine.journal_first_file = engine.journal_first_file.min(storage.journal_file);
     engine.free_low = storage.free_low;
+    engine.rewrite_below = storage.rewrite_below;
+    engine.reclaim_every = storage.reclaim_interval;
     engine.cache = storage.read_cache;
     bookie::NodeConfig {
         name,
         listen,
         advertise: None,
+        zone: None,
         lease: Duration::from_secs(2),
         engine,
+        repair: bookie::RepairConfig::default(),
+        scrub: bookie::ScrubConfig {
+            interval: storage.scrub_interval.0,
+            rate: storage.scrub_rate,
+        },
     }
-}
-
-fn broker(config: &mut serving::ServingConfig, args: &servers::Broker) {
-    config.memory = args.memory;
-    config.reflection = !args.no_reflection;
 }

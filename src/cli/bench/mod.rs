@@ -1,34 +1,65 @@
-//! `ledgerline bench …`: how fast, measured so that nothing is hidden.
+//! `ledgerline bench …`: how fast, measured so that nothing is hidden, and whether what was read is what was published.
+//!
+//! - `flags`: what may be said. `report`: what is told at the end; `live`: on the way; `figures`: how.
+//! - `tail` and `backlog` are the scenarios: publishing with or without subscriptions at the end of the topic, and
+//!   reading what a topic holds.
+//! - `publish` and `unary` are the producers, `read` the consumers; each of their tasks counts into a `meter`.
+//! - `stamp` makes messages that tell which they are, `verify` judges what came of them.
+//! - `probe` asks the disk, `pace` says when a message is due, `outbox` hands receipts to who waits for them.
 
-mod load;
+mod backlog;
+mod figures;
+mod flags;
+mod live;
+mod meter;
+mod outbox;
 mod pace;
 mod probe;
+mod publish;
+mod read;
 mod report;
+mod stamp;
+mod tail;
+mod unary;
+mod verify;
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::bail;
-use clap::{Args, Subcommand};
+use clap::Args;
 use host::Host;
-use ledgerline_client::{ByteSize, Client, Quorum, Reason};
+use ledgerline_client::{Client, Error, Reason, TopicOptions};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Server, block_on, explain};
-use super::produce::Tuning;
-use super::values;
-use crate::terminal;
+use super::opening;
+use crate::terminal::{self, Interrupted};
+use backlog::Readers;
+use flags::{Catchup, Common, Fanout, Scenario, Shared};
+use live::Live;
+use meter::Meter;
+use pace::End;
+use publish::Load;
 use report::Report;
 
-/// Measure a cluster: publish, consume, end to end.
+/// Measure a cluster, and check that it keeps what it promises.
 ///
-/// Latency at a fixed rate is counted from the time a message was due, not from when it was sent at last: a stall of the
-/// cluster counts for every message it held up. Without --rate the load is a closed loop: as fast as receipts come.
-/// A disk is probed first (write and fdatasync of 4 KiB, on this machine): no ack can be faster than the disk.
+/// Each message carries its number and a checksum. What is read is checked: a message that is lost,
+/// stored twice, out of order or corrupted makes the exit code 1. This machine's disk is probed
+/// first: no ack can be faster than a write and sync of the disk. Ctrl-C ends a bench with what was
+/// measured so far, and exit code 130.
+///
+/// Examples:
+///   ledgerline bench publish
+///   ledgerline bench latency --size 100B
+///   ledgerline bench e2e --rate 20000 --json
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Bench {
     #[command(subcommand)]
-    command: Command,
+    scenario: Scenario,
 
     #[command(flatten)]
     server: Server,
@@ -37,158 +68,246 @@ pub(crate) struct Bench {
     common: Common,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Publish, and measure from the send to the ack.
-    Produce(Load),
-    /// Read and ack a topic from its start as fast as it comes; publish it first with `bench produce`.
-    Consume(Read),
-    /// Publish and consume, and measure from the send to the receipt by the consumer.
-    E2e(Load),
-}
-
-/// What every bench has.
-#[derive(Debug, Clone, Args)]
-struct Common {
-    /// The topic. It is made if there is none [default: a new one].
-    #[arg(long, env = "LEDGERLINE_TOPIC", global = true)]
-    topic: Option<String>,
-
-    /// The quorum of a topic that is made [default: the cluster's].
-    #[arg(long, env = "LEDGERLINE_QUORUM", value_parser = values::quorum, value_name = "WRITE/ACK", global = true)]
-    quorum: Option<Quorum>,
-
-    /// Where to probe the disk: the directory of a bookie's journal tells most.
-    #[arg(
-        long,
-        env = "LEDGERLINE_PROBE_DIR",
-        default_value = ".",
-        value_name = "DIR",
-        global = true
-    )]
-    probe_dir: PathBuf,
-
-    /// Print the result as JSON.
-    #[arg(long, env = "LEDGERLINE_JSON", global = true)]
-    json: bool,
-}
-
-/// What is published.
-#[derive(Debug, Clone, Args)]
-struct Load {
-    /// How many messages [default: as many as go in --duration].
-    #[arg(long, env = "LEDGERLINE_COUNT", value_name = "N")]
-    count: Option<u64>,
-
-    /// How long, when no --count is given.
-    #[arg(long, env = "LEDGERLINE_DURATION", default_value = "10s", value_parser = values::duration, value_name = "TIME")]
-    duration: Duration,
-
-    /// What to leave out of the result at the beginning.
-    #[arg(long, env = "LEDGERLINE_WARMUP", default_value = "1s", value_parser = values::duration, value_name = "TIME")]
-    warmup: Duration,
-
-    /// Bytes of a message; they are random.
-    #[arg(
-        long,
-        env = "LEDGERLINE_SIZE",
-        default_value = "1KiB",
-        value_name = "SIZE"
-    )]
-    size: ByteSize,
-
-    /// Messages a second, of all producers together. Default: a closed loop.
-    #[arg(long, env = "LEDGERLINE_RATE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    rate: Option<u32>,
-
-    /// Producers, each with a connection's stream of its own.
-    #[arg(long, env = "LEDGERLINE_PRODUCERS", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    producers: u32,
-
-    /// Most messages of a producer without a receipt: 1 measures the latency of a single message. Default: what its
-    /// memory holds.
-    #[arg(long, env = "LEDGERLINE_OUTSTANDING", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    outstanding: Option<u32>,
-
-    #[command(flatten)]
-    tuning: Tuning,
-}
-
-/// What is read.
-#[derive(Debug, Clone, Args)]
-struct Read {
-    /// How many messages [default: all there are].
-    #[arg(long, env = "LEDGERLINE_COUNT", value_name = "N")]
-    count: Option<u64>,
-
-    /// Consumers that share the messages.
-    #[arg(long, env = "LEDGERLINE_CONSUMERS", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    consumers: u32,
-}
+/// How long taking away what a run made may take.
+const CLEAN_UP_WITHIN: Duration = Duration::from_secs(15);
 
 /// What a bench works with.
+#[derive(Debug, Clone)]
 struct Scene {
     client: Client,
     host: Host,
-    topic: String,
+    servers: Arc<[String]>,
+    topics: Arc<[String]>,
+    /// Subscriptions that the run made, or began to make.
+    subscriptions: Arc<Mutex<Vec<String>>>,
+    /// What this run stamps its messages with.
+    run: u32,
+    live: Arc<Live>,
     stop: CancellationToken,
 }
 
 impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let json = self.common.json;
-        let report = block_on(self.measure())?;
-        report.print(json);
-        Ok(())
+        block_on(self.measure())
     }
 
-    async fn measure(self) -> anyhow::Result<Report> {
+    /// Measures, tells what was measured, and takes away what it made for that.
+    async fn measure(self) -> anyhow::Result<()> {
+        let load = self.scenario.load(self.common.timeout)?;
         let stop = terminal::stop_signal();
         let host = Host::real("bench");
         let client = self.server.connect().await?;
-        let probe = probe::run(&host, &self.common.probe_dir)?;
-        let name = match &self.command {
-            Command::Produce(_) => "produce",
-            Command::Consume(_) => "consume",
-            Command::E2e(_) => "e2e",
+        let default = std::env::temp_dir();
+        let probe = match self.common.probe_dir.as_deref().unwrap_or(&default) {
+            dir if dir == Path::new("none") => None,
+            dir => Some(probe::run(&host, dir)?),
         };
-        let topic = match (&self.common.topic, &self.command) {
-            (Some(topic), _) => topic.clone(),
-            (None, Command::Consume(_)) => {
-                bail!(
-                    "`bench consume` reads what is there: set --topic to one that `bench produce --topic` filled"
-                )
-            }
-            (None, _) => format!("bench-{:08x}", host.rng.below(1 << 32)),
+        let run = u32::try_from(host.rng.below(1 << 32)).expect("it is below 2^32");
+        let base = self.common.topic.clone();
+        let base = base.unwrap_or_else(|| format!("bench-{run:08x}"));
+        let topics = match self.scenario.topics() {
+            1 => vec![base.clone()],
+            count => (0..count).map(|it| format!("{base}-{it}")).collect(),
         };
-        let quorum = self.quorum(&client, &topic).await?;
-        let mut report = Report::new(name, &topic, &quorum, probe);
-        terminal::say(report.head());
         let scene = Scene {
             client,
             host,
-            topic,
+            servers: self.server.servers.clone().into(),
+            topics: topics.into(),
+            subscriptions: Arc::default(),
+            run,
+            live: Arc::new(Live::new(self.common.progress)),
             stop,
         };
-        match self.command {
-            Command::Produce(load) => load::produce(scene, load, &mut report).await?,
-            Command::Consume(read) => load::consume(scene, read, &mut report).await?,
-            Command::E2e(load) => load::end_to_end(scene, load, &mut report).await?,
-        }
-        Ok(report)
+        let mut report = Report::new(self.scenario.name(), &base, probe);
+        let done = self.tell(&scene, &load, &mut report).await;
+        // However it ended, and after its figures were told: a cluster that is gone does not answer.
+        self.clean_up(&scene, report.has_complaint()).await;
+        done
     }
 
-    /// Makes the topic if it is to be made; its quorum.
-    async fn quorum(&self, client: &Client, topic: &str) -> anyhow::Result<String> {
+    /// Measures, and tells what was measured.
+    async fn tell(&self, scene: &Scene, load: &Load, report: &mut Report) -> anyhow::Result<()> {
+        report.quorum(scene.unless_stopped(self.find_or_make_all(scene)).await?);
+        if self.common.topic.is_some() {
+            report.keeps(scene.topic(0));
+        }
+        let done = self.carry_out(scene, load, report).await;
+        scene.live.clear();
+        if let Err(error) = &done {
+            report.failed(error);
+        }
+        if scene.stop.is_cancelled() {
+            report.interrupted();
+        }
+        if report.has_figure() {
+            report.print(self.common.json);
+        }
+        done?;
+        report.outcome()
+    }
+
+    /// Takes away what the run made for itself: its topics, unless somebody will want to look at what is in them, and of a
+    /// topic that stays its subscriptions, since what they hold back would stay for ever.
+    async fn clean_up(&self, scene: &Scene, has_complaint: bool) {
+        let is_own = self.common.topic.is_none();
+        if is_own && has_complaint {
+            terminal::say("note: what was published stays, so that it can be looked at");
+        }
+        let deleting = Box::pin(async {
+            if is_own && !has_complaint {
+                scene.delete_topics().await;
+            } else {
+                scene.delete_subscriptions().await;
+            }
+        });
+        let done = scene.host.clock.timeout(CLEAN_UP_WITHIN, deleting).await;
+        if done.is_err() {
+            terminal::say(format_args!(
+                "note: the servers take too long to delete what {} left behind",
+                scene.topic(0)
+            ));
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        scene: &Scene,
+        load: &Load,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        match &self.scenario {
+            Scenario::Publish(_) | Scenario::Latency(_) => {
+                report.describe(load, "");
+                tail::publish(scene, load, report).await
+            }
+            Scenario::E2e(_) => {
+                report.describe(load, "");
+                report.set("subscriptions", json!(1));
+                tail::deliver(scene, load, 1, report).await
+            }
+            Scenario::Fanout(Fanout { subscriptions, .. }) => {
+                report.describe(load, &format!(", {subscriptions} subscriptions"));
+                report.set("subscriptions", json!(subscriptions));
+                tail::deliver(scene, load, *subscriptions, report).await
+            }
+            Scenario::Catchup(Catchup { backlog }) => {
+                backlog::read(scene, load, backlog.count, Readers::One, report).await
+            }
+            Scenario::Shared(Shared { consumers, backlog }) => {
+                let readers = Readers::Sharing(*consumers);
+                backlog::read(scene, load, backlog.count, readers, report).await
+            }
+        }
+    }
+
+    /// Makes the topics that there are not; their quorum.
+    async fn find_or_make_all(&self, scene: &Scene) -> anyhow::Result<String> {
+        let mut quorum = String::new();
+        for topic in &*scene.topics {
+            quorum = self.find_or_make(&scene.client, topic).await?;
+        }
+        Ok(quorum)
+    }
+
+    async fn find_or_make(&self, client: &Client, topic: &str) -> anyhow::Result<String> {
         let admin = client.admin();
-        let is_made = !matches!(self.command, Command::Consume(_));
         let found = match admin.get_topic(topic).await {
-            Err(error) if error.reason() == Reason::TopicNotFound && is_made => {
-                admin.create_topic(topic, self.common.quorum).await
+            Err(error) if error.reason() == Reason::TopicNotFound => {
+                let options = TopicOptions {
+                    quorum: self.common.quorum,
+                    retention: None,
+                };
+                admin.create_topic(topic, options).await
             }
             found => found,
         };
         let quorum = found.map_err(explain)?.quorum.unwrap_or_default();
         Ok(format!("{}/{}", quorum.write, quorum.ack))
     }
+}
+
+impl Scene {
+    fn topic(&self, index: u32) -> &str {
+        &self.topics[index as usize]
+    }
+
+    /// Shows how it goes while the work is done.
+    async fn during<T>(
+        &self,
+        what: &str,
+        shown: (&Meter, Option<End>),
+        work: impl Future<Output = T>,
+    ) -> T {
+        self.live.during(&self.host.clock, what, shown, work).await
+    }
+
+    /// Opens something of a topic before anything is measured.
+    fn open<T>(
+        &self,
+        topic: &str,
+        within: Duration,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> impl Future<Output = anyhow::Result<T>> {
+        // Boxed: what calls the servers is large.
+        self.unless_stopped(Box::pin(opening::open(&self.client, topic, within, work)))
+    }
+
+    /// Does something that comes before anything is measured.
+    async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(nothing_measured()),
+            done = work => done,
+        }
+    }
+
+    fn check_stopped(&self) -> anyhow::Result<()> {
+        if self.stop.is_cancelled() {
+            return Err(nothing_measured());
+        }
+        Ok(())
+    }
+
+    /// A subscription that is about to be made. Whoever is interrupted does not know whether it was.
+    fn makes(&self, subscription: &str) {
+        self.lock().push(subscription.to_owned());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        // The list is whole after each statement.
+        self.subscriptions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn delete_subscriptions(&self) {
+        let names = std::mem::take(&mut *self.lock());
+        for name in names {
+            match self.client.admin().delete_subscription(&name).await {
+                Err(error) if error.reason() == Reason::SubscriptionNotFound => {}
+                Err(error) => {
+                    terminal::say(format_args!("note: subscription {name} stays: {error}"));
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+
+    async fn delete_topics(&self) {
+        for topic in &*self.topics {
+            match self.client.admin().delete_topic(topic).await {
+                Err(error) if error.reason() == Reason::TopicNotFound => {}
+                Err(error) => terminal::say(format_args!("note: topic {topic} stays: {error}")),
+                Ok(()) => {}
+            }
+        }
+    }
+}
+
+fn nothing_measured() -> anyhow::Error {
+    Interrupted("nothing was measured yet".to_owned()).into()
 }

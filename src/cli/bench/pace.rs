@@ -23,11 +23,8 @@ pub(super) fn start(clock: &Clock, rate: f64, end: End) -> mpsc::Receiver<MonoTi
     std::thread::spawn(move || {
         let begun = clock.now();
         for number in 0.. {
-            if end.count.is_some_and(|count| number >= count) {
-                return;
-            }
             let at = begun.after(Duration::from_secs_f64(to_f64(number) / rate));
-            if end.count.is_none() && at.since(begun) >= end.duration {
+            if end.is_over(number, at.since(begun)) {
                 return;
             }
             let early = at.since(clock.now());
@@ -48,4 +45,14 @@ pub(super) struct End {
     /// After so many messages; none for the duration.
     pub(super) count: Option<u64>,
     pub(super) duration: Duration,
+}
+
+impl End {
+    /// Whether message `number`, due so long after the begin, is one too many.
+    pub(super) fn is_over(&self, number: u64, since_begun: Duration) -> bool {
+        match self.count {
+            Some(count) => number >= count,
+            None => since_begun >= self.duration,
+        }
+    }
 }

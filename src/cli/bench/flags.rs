@@ -1,0 +1,438 @@
+//! The flags of each scenario, and what is refused before anything is sent.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use ledgerline_client::{ByteSize, Quorum};
+
+use super::pace::End;
+use super::publish::{Load, Way};
+use super::stamp;
+use crate::cli::produce::{Batching, Compression, LINE_MAX};
+use crate::cli::values;
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub(super) enum Scenario {
+    Publish(Publish),
+    Latency(Latency),
+    E2e(E2e),
+    Catchup(Catchup),
+    Fanout(Fanout),
+    Shared(Shared),
+}
+
+/// What every scenario has.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Common {
+    /// The topic. It is made if there is none, and stays [default: a new one, deleted at the end].
+    #[arg(long, env = "LEDGERLINE_TOPIC", global = true)]
+    pub(super) topic: Option<String>,
+
+    /// The quorum of a topic that is made [default: the cluster's].
+    #[arg(long, env = "LEDGERLINE_QUORUM", value_parser = values::quorum, value_name = "WRITE/ACK", global = true)]
+    pub(super) quorum: Option<Quorum>,
+
+    /// How long trouble is waited out before the command gives up, also when it begins.
+    #[arg(long, env = "LEDGERLINE_TIMEOUT", default_value = "2m", value_parser = values::duration, value_name = "TIME", global = true)]
+    pub(super) timeout: Duration,
+
+    /// Where to probe this machine's disk before the bench: the directory of a bookie's journal tells most; `none`
+    /// leaves it out [default: the system's temporary directory].
+    #[arg(
+        long,
+        env = "LEDGERLINE_PROBE_DIR",
+        value_name = "DIR",
+        global = true,
+        hide_default_value = true
+    )]
+    pub(super) probe_dir: Option<PathBuf>,
+
+    /// Say how it goes every 5 s, also where stderr is no terminal.
+    #[arg(long, env = "LEDGERLINE_PROGRESS", global = true)]
+    pub(super) progress: bool,
+
+    /// Print the result as one JSON object, and nothing else on stdout.
+    #[arg(long, env = "LEDGERLINE_JSON", global = true)]
+    pub(super) json: bool,
+}
+
+/// How much is published.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Amount {
+    /// How many messages [default: as many as go in --duration].
+    #[arg(long, env = "LEDGERLINE_COUNT", value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+
+    /// How long to publish [default: 10s].
+    #[arg(long, env = "LEDGERLINE_DURATION", value_parser = values::duration, value_name = "TIME")]
+    duration: Option<Duration>,
+
+    /// What to leave out of the result at the beginning; a run that is shorter is measured whole [default: 1s, a fifth
+    /// of --duration at most; nothing with --count].
+    #[arg(long, env = "LEDGERLINE_WARMUP", value_parser = values::duration, value_name = "TIME")]
+    warmup: Option<Duration>,
+}
+
+/// What messages are, and how they travel.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Content {
+    /// Bytes of a message: a stamp of 32, and noise that cannot be compressed.
+    #[arg(
+        long,
+        env = "LEDGERLINE_SIZE",
+        default_value = "1KiB",
+        value_name = "SIZE"
+    )]
+    size: ByteSize,
+
+    /// How much of a message's noise is zeros instead, which compress to next to nothing.
+    #[arg(long, env = "LEDGERLINE_COMPRESSIBLE", default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
+    compressible: u8,
+
+    /// Compress each batch: it is stored and delivered so, and consumers open it. Noise alone hardly shrinks.
+    #[arg(
+        long,
+        env = "LEDGERLINE_COMPRESSION",
+        default_value = "none",
+        value_name = "CODEC"
+    )]
+    compression: Compression,
+}
+
+/// Publish, and measure from the send of a message to its ack.
+///
+/// Without --rate the load is a closed loop: as fast as acks come, so that latency is mostly time
+/// in the queue. With it latency is counted from the time a message was due. Nothing is read back:
+/// `bench catchup --topic` on the same topic reads and checks what was published.
+///
+/// Examples:
+///   ledgerline bench publish
+///   ledgerline bench publish --producers 4 --topics 4 --size 100B --duration 30s
+///   ledgerline bench publish --tasks 64
+///   ledgerline bench publish --compression zstd --compressible 75
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Publish {
+    #[command(flatten)]
+    amount: Amount,
+
+    #[command(flatten)]
+    content: Content,
+
+    /// Producers, each with a stream of its own [default: as many as --topics].
+    #[arg(long, env = "LEDGERLINE_PRODUCERS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    producers: Option<u32>,
+
+    /// Topics that the producers take in turn: as many as producers gives each one of its own. More than one are
+    /// named after --topic, with a number.
+    #[arg(long, env = "LEDGERLINE_TOPICS", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) topics: u32,
+
+    /// Messages a second, of all producers together [default: a closed loop].
+    #[arg(long, env = "LEDGERLINE_RATE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+
+    /// Tasks on each producer that send one message and wait for its ack, again and again: nothing is batched by the
+    /// user [default: none, one sender that does not wait].
+    #[arg(long, env = "LEDGERLINE_TASKS", value_name = "N", conflicts_with_all = ["rate", "outstanding", "unary"], value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    tasks: Option<u32>,
+
+    /// One unary call a message instead of a stream, --in-flight calls at a time for each producer.
+    #[arg(long, env = "LEDGERLINE_UNARY", conflicts_with_all = ["rate", "outstanding"])]
+    unary: bool,
+
+    /// Most messages of a producer without an ack [default: what its memory holds: 64 MiB, of many
+    /// producers 512 MiB together].
+    #[arg(long, env = "LEDGERLINE_OUTSTANDING", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    outstanding: Option<u32>,
+
+    #[command(flatten)]
+    batching: Batching,
+}
+
+/// Send one message at a time, and measure from its send to its ack.
+///
+/// One producer, one message outstanding: what a program waits that publishes now and then. No ack
+/// can be faster than a write and sync of the disk, which is probed before.
+///
+/// Example:
+///   ledgerline bench latency --size 100B --duration 30s
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Latency {
+    #[command(flatten)]
+    amount: Amount,
+
+    #[command(flatten)]
+    content: Content,
+}
+
+/// Publish at a rate and consume at the same time, and measure until the consumer has a message.
+///
+/// An open loop: latency is counted from the time a message was due, not from when it was sent at
+/// last. A stall counts for every message that it held up.
+///
+/// Example:
+///   ledgerline bench e2e --rate 20000 --duration 30s
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct E2e {
+    /// Messages a second.
+    #[arg(long, env = "LEDGERLINE_RATE", default_value_t = 5_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+
+    #[command(flatten)]
+    amount: Amount,
+
+    #[command(flatten)]
+    content: Content,
+
+    #[command(flatten)]
+    batching: Batching,
+}
+
+/// What is there to be read.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Backlog {
+    /// How many messages [default: all there are; 500000 if they are published now].
+    #[arg(long, env = "LEDGERLINE_COUNT", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+
+    #[command(flatten)]
+    content: Content,
+}
+
+/// Read a backlog from its start with one consumer, and measure how fast messages come.
+///
+/// A topic that holds messages of an earlier bench is read as it is; in any other a backlog is
+/// published first, which is not measured. Measured is the time until the last message is here;
+/// acks go out on the way.
+///
+/// Examples:
+///   ledgerline bench catchup --count 1000000
+///   ledgerline bench publish --topic load && ledgerline bench catchup --topic load
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Catchup {
+    #[command(flatten)]
+    pub(super) backlog: Backlog,
+}
+
+/// Publish to many subscriptions at the end of a topic, and measure all deliveries.
+///
+/// Every subscription gets every message; each has a consumer of its own, which acks and checks
+/// what it gets. The figure counts deliveries, latency is from the time a message was due (--rate)
+/// or sent to each of its deliveries.
+///
+/// Example:
+///   ledgerline bench fanout --subscriptions 50 --rate 1000
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Fanout {
+    /// Subscriptions.
+    #[arg(long, env = "LEDGERLINE_SUBSCRIPTIONS", default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) subscriptions: u32,
+
+    /// Messages a second that are published [default: a closed loop].
+    #[arg(long, env = "LEDGERLINE_RATE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+
+    #[command(flatten)]
+    amount: Amount,
+
+    #[command(flatten)]
+    content: Content,
+
+    #[command(flatten)]
+    batching: Batching,
+}
+
+/// Share a backlog among consumers, ack each message, and measure confirmed acks.
+///
+/// As in `bench catchup` the backlog is what the topic holds, or published first. A message counts
+/// once its ack is confirmed, which means durable; latency is from the ack to its confirmation.
+///
+/// Example:
+///   ledgerline bench shared --consumers 16 --count 200000
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Shared {
+    /// Consumers.
+    #[arg(long, env = "LEDGERLINE_CONSUMERS", default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) consumers: u32,
+
+    #[command(flatten)]
+    pub(super) backlog: Backlog,
+}
+
+/// Messages of a backlog that is published because there is none.
+const BACKLOG: u64 = 500_000;
+/// How long a load goes on, and how long it warms up, when the user does not say.
+const DURATION: Duration = Duration::from_secs(10);
+const WARMUP: Duration = Duration::from_secs(1);
+
+impl Scenario {
+    /// Its name on the command line.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Publish(_) => "publish",
+            Self::Latency(_) => "latency",
+            Self::E2e(_) => "e2e",
+            Self::Catchup(_) => "catchup",
+            Self::Fanout(_) => "fanout",
+            Self::Shared(_) => "shared",
+        }
+    }
+
+    /// How many topics it needs.
+    pub(super) const fn topics(&self) -> u32 {
+        match self {
+            Self::Publish(flags) => flags.topics,
+            _ => 1,
+        }
+    }
+
+    /// What it publishes: while it measures, or as its backlog.
+    ///
+    /// # Errors
+    ///
+    /// Flags that make no sense, with the one to change.
+    pub(super) fn load(&self, timeout: Duration) -> anyhow::Result<Load> {
+        let one = Plan {
+            producers: 1,
+            topics: 1,
+            way: Way::Stream { outstanding: None },
+            rate: None,
+        };
+        match self {
+            Self::Publish(it) => load(it.plan()?, &it.amount, it.content, &it.batching, timeout),
+            Self::Latency(it) => {
+                let plan = Plan {
+                    way: Way::Tasks(1),
+                    ..one
+                };
+                load(plan, &it.amount, it.content, &Batching::default(), timeout)
+            }
+            Self::E2e(it) => {
+                let rate = Some(it.rate);
+                let plan = Plan { rate, ..one };
+                load(plan, &it.amount, it.content, &it.batching, timeout)
+            }
+            Self::Fanout(it) => {
+                let rate = it.rate;
+                let plan = Plan { rate, ..one };
+                load(plan, &it.amount, it.content, &it.batching, timeout)
+            }
+            Self::Catchup(Catchup { backlog }) | Self::Shared(Shared { backlog, .. }) => {
+                let amount = Amount {
+                    count: Some(backlog.count.unwrap_or(BACKLOG)),
+                    duration: None,
+                    warmup: None,
+                };
+                load(one, &amount, backlog.content, &Batching::default(), timeout)
+            }
+        }
+    }
+}
+
+/// Who publishes, and how.
+struct Plan {
+    producers: u32,
+    topics: u32,
+    way: Way,
+    rate: Option<u32>,
+}
+
+impl Publish {
+    fn plan(&self) -> anyhow::Result<Plan> {
+        let producers = self.producers.unwrap_or(self.topics);
+        if producers < self.topics {
+            let topics = self.topics;
+            bail!(
+                "{topics} topics need as many producers; set --producers to {topics} at least, or --topics to {producers}"
+            );
+        }
+        let way = match (self.tasks, self.unary) {
+            (Some(tasks), _) => Way::Tasks(tasks),
+            (None, true) => Way::Unary,
+            (None, false) => Way::Stream {
+                outstanding: self.outstanding,
+            },
+        };
+        Ok(Plan {
+            producers,
+            topics: self.topics,
+            way,
+            rate: self.rate,
+        })
+    }
+}
+
+fn load(
+    plan: Plan,
+    amount: &Amount,
+    content: Content,
+    batching: &Batching,
+    timeout: Duration,
+) -> anyhow::Result<Load> {
+    let Content {
+        size,
+        compressible,
+        compression,
+    } = content;
+    let (least, most) = (stamp::LEN, LINE_MAX);
+    if !(least as u64..=most as u64).contains(&size.get()) {
+        bail!(
+            "messages of {size} cannot be used: each carries a stamp; set --size to at least {least}B and at most {most}B"
+        );
+    }
+    let duration = amount.duration.unwrap_or(DURATION);
+    if duration.is_zero() {
+        bail!("nothing is measured in no time; set --duration to 1s or more");
+    }
+    let warmup = amount.warmup.unwrap_or(match amount.count {
+        Some(_) => Duration::ZERO,
+        None => WARMUP.min(duration / 5),
+    });
+    if amount.count.is_none() && warmup >= duration {
+        let (warmup, duration) = (values::time(warmup), values::time(duration));
+        bail!(
+            "a warm-up of {warmup} leaves nothing of {duration}; lower --warmup or raise --duration"
+        );
+    }
+    if plan.way == Way::Unary && compression.codec().is_some() {
+        bail!(
+            "a unary call has one message, which is not compressed; leave out --compression or --unary"
+        );
+    }
+    let in_flight_max = if matches!(plan.way, Way::Unary) {
+        10_000
+    } else {
+        64
+    };
+    if !(1..=in_flight_max).contains(&batching.in_flight) {
+        bail!("set --in-flight to 1 at least and {in_flight_max} at most");
+    }
+    if !(1..=4 << 20).contains(&batching.batch.get()) {
+        bail!("set --batch to 1B at least and 4MiB at most");
+    }
+    Ok(Load {
+        producers: plan.producers,
+        topics: plan.topics,
+        way: plan.way,
+        rate: plan.rate,
+        size,
+        compressible,
+        codec: compression.codec(),
+        end: End {
+            count: amount.count,
+            duration,
+        },
+        warmup,
+        batching: batching.clone(),
+        timeout,
+    })
+}
