@@ -18,8 +18,7 @@ use tests::process::{Process, Tool, commands, free_addresses, wait_until};
 const SOON: Duration = Duration::from_secs(60);
 
 fn binary() -> PathBuf {
-    let named = std::env::var_os(commands::BINARY_ENV).map(PathBuf::from);
-    named.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ledgerline")))
+    commands::binary_or(env!("CARGO_BIN_EXE_ledgerline"))
 }
 
 fn words(line: &str) -> Vec<OsString> {
@@ -88,6 +87,37 @@ fn every_role_of_a_standalone_process_is_ready_and_counts() {
 }
 
 #[test]
+fn what_a_bench_compresses_is_published_in_fewer_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = free_addresses(2).unwrap();
+    let (listen, admin) = (free[0], free[1]);
+    let sizes = "--journal-file 16MiB --free-low 8MiB";
+    let line = format!("standalone --listen {listen} --admin-listen {admin} {sizes}");
+    let mut process = start(&line, &dir.path().join("data"), &dir.path().join("log"));
+    process.wait_saying(" is ready", SOON).unwrap();
+    let tool = Tool::new(&binary()).unwrap();
+    let published = || metrics(admin).sum("ledgerline_serving_published_bytes_total");
+    let bytes = |flags: &str| {
+        let before = published();
+        let line = "bench publish --count 2000 --warmup 0s --probe-dir none";
+        let line = format!("{line} {flags} --server http://{listen}");
+        let ended = tool.run(words(&line), SOON).unwrap();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        published() - before
+    };
+    let made = 2_000.0 * 1_024.0;
+    assert!(
+        bytes("--compressible 75") > made,
+        "it is not compressed unasked"
+    );
+    let noise = bytes("--compression zstd");
+    assert!(noise > made * 0.9, "but for stamps it is noise: {noise}");
+    let shrunk = bytes("--compression zstd --compressible 75");
+    assert!(shrunk < made / 2.0, "{shrunk} of {made}");
+    assert_eq!(process.stop(SOON).unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_node_that_waits_for_meta_works_and_is_not_ready() {
     let dir = tempfile::tempdir().unwrap();
     let free = free_addresses(3).unwrap();
@@ -99,6 +129,41 @@ fn a_node_that_waits_for_meta_works_and_is_not_ready() {
     assert_eq!(get(admin, "/readyz").unwrap(), starting);
     assert_eq!(get(admin, "/healthz").unwrap(), (200, "ok\n".to_owned()));
     process.kill().unwrap();
+}
+
+#[test]
+fn a_bookie_tells_what_every_byte_of_its_directories_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = free_addresses(2).unwrap();
+    let (meta, listen) = (free[0], free[1]);
+    let line = format!("meta --listen {meta} --admin-listen off");
+    let mut meta_process = start(
+        &line,
+        &dir.path().join("meta"),
+        &dir.path().join("meta-log"),
+    );
+    meta_process.wait_saying(" is ready", SOON).unwrap();
+    let tool = Tool::new(&binary()).unwrap();
+    let df = format!("bookie df --addr {listen} --json");
+    let nobody = tool.run(words(&df), SOON).unwrap();
+    assert_eq!(nobody.code, Some(1), "{}", nobody.stderr);
+
+    let sizes = "--journal-file 16MiB --free-low 8MiB --reclaim-interval 1s --rewrite-below 60";
+    let line = format!("bookie --meta {meta} --listen {listen} --admin-listen off {sizes}");
+    let data = dir.path().join("bookie");
+    let mut bookie = start(&line, &data, &dir.path().join("bookie-log"));
+    bookie.wait_saying(" is ready", SOON).unwrap();
+    let told = tool.run(words(&df), SOON).unwrap();
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(told["name"], "bookie-1");
+    assert_eq!(told["standing"], "read-write");
+    assert_eq!(told["free_low"], 8 << 20);
+    assert!(told["used"].as_u64() >= Some(16 << 20), "{told}");
+    let table = tool.run(words(&df.replace(" --json", "")), SOON).unwrap();
+    assert!(table.text().contains("journal"), "{}", table.text());
+    assert_eq!(bookie.stop(SOON).unwrap().code(), Some(0));
+    assert_eq!(meta_process.stop(SOON).unwrap().code(), Some(0));
 }
 
 #[test]

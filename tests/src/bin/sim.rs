@@ -10,12 +10,12 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use tests::history::{Guarantees, HistoryWriter};
 use tests::l1::{Mark, Marks, Options, Outcome, Swarm, run};
+use tests::seeds::{in_parallel, recorded_and_first};
 
 /// Runs Ledgerline's real machines in a simulated world, one world a seed.
 #[derive(Debug, Parser)]
@@ -144,73 +144,70 @@ fn attempt(seed: u64) -> Result<Outcome, String> {
 }
 
 /// Tells of a seed that failed, with the one command that replays it.
-fn tell(seed: u64, what: &str, swarm: &Swarm) {
+fn tell(seed: u64, what: &str) {
     println!("SEED={seed} FAILED: {what}");
-    println!("  {swarm:?}");
+    println!("  {:?}", Swarm::new(seed));
     println!("  replay: cargo sim run --seed {seed} --trace");
+}
+
+/// What many runs come to.
+#[derive(Debug, Default)]
+struct Totals {
+    marks: Marks,
+    /// Seconds.
+    simulated: u64,
+    events: u64,
+    runs: u64,
+    failed: BTreeSet<u64>,
+}
+
+impl Totals {
+    /// Adds a run, and tells of it if it failed.
+    fn add(&mut self, seed: u64, ran: &Result<Outcome, String>) {
+        self.runs += 1;
+        let failure = match ran {
+            Ok(outcome) => {
+                self.marks.add(&outcome.marks);
+                self.simulated += outcome.time / 1_000_000_000;
+                self.events += outcome.events;
+                outcome.failure.as_ref().map(ToString::to_string)
+            }
+            Err(panic) => Some(format!("panic: {panic}")),
+        };
+        if let Some(failure) = failure {
+            tell(seed, &failure);
+            self.failed.insert(seed);
+        }
+    }
 }
 
 /// Runs seeds; whether all were good, and what was seen.
 fn sweep(seeds: &[u64], jobs: u64, limit: Option<Duration>) -> (bool, Marks) {
     let begun = Instant::now();
-    let next = AtomicU64::new(0);
-    let failed = Mutex::new(BTreeSet::new());
-    let totals = Mutex::new((Marks::default(), 0_u64, 0_u64, 0_u64));
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let seed = usize::try_from(at).ok().and_then(|at| seeds.get(at));
-                    let Some(seed) = seed.copied() else { return };
-                    if limit.is_some_and(|limit| begun.elapsed() > limit) {
-                        return;
-                    }
-                    let mut all = match attempt(seed) {
-                        Ok(outcome) => {
-                            let mut all = totals.lock().unwrap_or_else(|e| e.into_inner());
-                            all.0.add(&outcome.marks);
-                            all.1 += outcome.time / 1_000_000_000;
-                            all.2 += outcome.events;
-                            if let Some(failure) = &outcome.failure {
-                                tell(seed, &failure.to_string(), &outcome.swarm);
-                                failed
-                                    .lock()
-                                    .unwrap_or_else(|e| e.into_inner())
-                                    .insert(seed);
-                            }
-                            all
-                        }
-                        Err(panic) => {
-                            let all = totals.lock().unwrap_or_else(|e| e.into_inner());
-                            tell(seed, &format!("panic: {panic}"), &Swarm::new(seed));
-                            failed
-                                .lock()
-                                .unwrap_or_else(|e| e.into_inner())
-                                .insert(seed);
-                            all
-                        }
-                    };
-                    all.3 += 1;
-                }
-            });
-        }
+    let totals = Mutex::new(Totals::default());
+    let is_over = || limit.is_some_and(|limit| begun.elapsed() > limit);
+    in_parallel(seeds, jobs, is_over, |seed| {
+        let ran = attempt(seed);
+        let mut totals = totals.lock().unwrap_or_else(|e| e.into_inner());
+        totals.add(seed, &ran);
     });
-    let (marks, simulated, events, runs) = totals.into_inner().unwrap_or_else(|e| e.into_inner());
-    let failed = failed.into_inner().unwrap_or_else(|e| e.into_inner());
+    let totals = totals.into_inner().unwrap_or_else(|e| e.into_inner());
+    let Totals { marks, runs, .. } = &totals;
     let took = begun.elapsed().as_secs_f64().max(0.001);
     for mark in Mark::ALL {
         println!("{:>9} {mark}", marks.count(*mark));
     }
     println!(
-        "seeds={runs} failed={} simulated_s={simulated} events={events} took_s={took:.1} per_minute={:.0}",
-        failed.len(),
-        f64::from(u32::try_from(runs).unwrap_or(u32::MAX)) * 60.0 / took,
+        "seeds={runs} failed={} simulated_s={} events={} took_s={took:.1} per_minute={:.0}",
+        totals.failed.len(),
+        totals.simulated,
+        totals.events,
+        f64::from(u32::try_from(*runs).unwrap_or(u32::MAX)) * 60.0 / took,
     );
-    if !failed.is_empty() {
-        println!("failed seeds: {failed:?}");
+    if !totals.failed.is_empty() {
+        println!("failed seeds: {:?}", totals.failed);
     }
-    (failed.is_empty() && runs > 0, marks)
+    (totals.failed.is_empty() && *runs > 0, totals.marks)
 }
 
 fn same_seed(seeds: u64) -> bool {
@@ -236,10 +233,7 @@ fn same_seed(seeds: u64) -> bool {
 }
 
 fn fixed(count: u64, jobs: u64) -> bool {
-    let once = SEEDS
-        .lines()
-        .filter_map(|line| line.split_whitespace().next()?.parse().ok());
-    let seeds: Vec<u64> = once.chain(0..count).collect();
+    let seeds = recorded_and_first(SEEDS, count);
     let (is_good, marks) = sweep(&seeds, jobs, None);
     let missing = marks.missing();
     for mark in &missing {

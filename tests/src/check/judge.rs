@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::findings::{Findings, Report};
 use super::logs::Logs;
 use super::records::Records;
-use super::{acks, identity, liveness, loss, offsets, order, proof, session, tail};
+use super::{acks, deletion, identity, liveness, loss, offsets, order, proof, session, tail};
 use crate::history::{Event, Line, read_lines};
 
 /// What the judge is told besides the history.
@@ -68,6 +68,7 @@ impl Judge {
         order::check(&records, &logs, &mut findings);
         session::check(&records, &logs, &mut findings);
         acks::check(&records, &logs, &mut findings);
+        deletion::check(&records, &mut findings);
         tail::check(&records, &logs, &mut findings);
         loss::check(&records, &logs, &mut findings);
         liveness::check(&mut records, self.limits, &mut findings);

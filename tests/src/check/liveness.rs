@@ -15,7 +15,8 @@ pub(super) fn check(records: &mut Records, limits: Limits, findings: &mut Findin
         return; // A run that died finished nothing, which says nothing of the system.
     }
     for (index, sub) in records.subs.iter().enumerate() {
-        if sub.is_declared && sub.drained.is_none() {
+        let is_gone = sub.is_deleted || records.is_deleted(sub.partition);
+        if sub.is_declared && !is_gone && sub.drained.is_none() {
             findings.note(Check::Undrained, || {
                 let partition = records.describe_partition(sub.partition);
                 let sub = records.describe_sub(small(index));

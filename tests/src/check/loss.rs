@@ -151,7 +151,8 @@ fn unverified(records: &Records, logs: &Logs, is_verified: &[bool], findings: &m
         let is_trimmed = logs
             .offset(id)
             .is_some_and(|offset| offset < records.trims[records.partition_of(id) as usize]);
-        if message.is_real() && message.oks > 0 && !is_verified[index] && !is_trimmed {
+        let is_gone = is_trimmed || records.is_deleted(records.partition_of(id));
+        if message.is_real() && message.oks > 0 && !is_verified[index] && !is_gone {
             findings.note(Check::Unverified, || records.describe(id));
         }
     }

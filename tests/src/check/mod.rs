@@ -12,6 +12,7 @@
 //! | `order.rs` | `producer_order`, `realtime_order`, `key_order` |
 //! | `session.rs` | `(int_)nonmonotonic`, `dup_in_session`, `(int_)skip` |
 //! | `acks.rs` | `acked_redelivery` |
+//! | `deletion.rs` | `after_deletion` |
 //! | `tail.rs` | `stale_tail`, `nonmonotonic_tail`, `future_tail` |
 //! | `liveness.rs` | `undrained`, `hung_op`, `slow_recovery` |
 //! | `proof.rs` | `no_acks`, `truncated`, `bad_line`, `no_faults` |
@@ -42,6 +43,7 @@
 //! To extend: name the check in `verdict.rs`, with the promise it belongs to, and read the tables in a file of its own.
 
 mod acks;
+mod deletion;
 mod findings;
 mod identity;
 mod judge;

@@ -127,6 +127,8 @@ checks! {
     KeyOrder = "key_order", Promise::Always;
     /// Delivered to a session that began after its ack was confirmed.
     AckedRedelivery = "acked_redelivery", Promise::If(|g| g.durable_ack);
+    /// Acked or received although it was begun after the topic's deletion was answered.
+    AfterDeletion = "after_deletion", Promise::If(|g| g.shared_clock);
     /// Delivered before it was due.
     EarlyDelivery = "early_delivery", Promise::Always;
     /// Delivered to a subscription whose filter excludes it.

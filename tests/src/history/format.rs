@@ -10,8 +10,8 @@
 //!
 //! Times `t` are nanoseconds on one clock. A message is (w, p, n): writer, partition, and n = 0, 1, 2 … per writer and
 //! partition; all three stand in its payload. A key that a reader does not know is skipped. Beyond the format of
-//! `reliability.md` there are, all of them optional: `close` (a session ended), `nack`, the promise `faults`, and the
-//! sixth element of a delivered message.
+//! `reliability.md` there are, all of them optional: `close` (a session ended), `nack`, `unsub`, `deleted`, the promise
+//! `faults`, and the sixth element of a delivered message.
 
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,10 @@ pub enum Event<'a> {
     Info(Outcome<'a>),
     /// A subscription was made, for one partition.
     Sub(Subscribed<'a>),
+    /// A subscription was deleted: nothing is owed to it any more. One that is made later has another name here.
+    Unsub(Unsubscribed<'a>),
+    /// A topic was deleted, with its subscriptions: nothing of the partition is owed any more.
+    Deleted(TopicDeleted<'a>),
     /// A consumer is about to attach to its subscription (all partitions).
     Open(Session<'a>),
     /// A consumer is gone: it left, or its connection broke.
@@ -323,6 +327,24 @@ pub struct Tail<'a> {
 pub struct Drained<'a> {
     /// Subscription.
     pub sub: Name<'a>,
+    /// Partition.
+    pub p: Name<'a>,
+}
+
+/// `unsub`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unsubscribed<'a> {
+    /// Subscription.
+    pub sub: Name<'a>,
+    /// Partition.
+    pub p: Name<'a>,
+}
+
+/// `deleted`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TopicDeleted<'a> {
+    /// When, after the answer.
+    pub t: u64,
     /// Partition.
     pub p: Name<'a>,
 }

@@ -12,7 +12,7 @@ mod writer;
 
 pub use format::{
     Acked, Delivered, Drained, Event, Fault, Guarantees, Outcome, Phase, Received, Seek, Sent,
-    Session, Start, Stored, Subscribed, SubscriptionType, Tail, Trim,
+    Session, Start, Stored, Subscribed, SubscriptionType, Tail, TopicDeleted, Trim, Unsubscribed,
 };
 pub use name::Name;
 pub use reader::{Line, LineError, parse, read_lines};

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, SeqAccess, Visitor
 
 use super::format::{
     Acked, Delivered, Drained, Event, Fault, Guarantees, Outcome, Phase, Received, Seek, Sent,
-    Session, Start, Stored, Subscribed, SubscriptionType, Tail, Trim,
+    Session, Start, Stored, Subscribed, SubscriptionType, Tail, TopicDeleted, Trim, Unsubscribed,
 };
 use super::name::Name;
 
@@ -95,6 +95,8 @@ pub fn parse(line: &[u8]) -> Result<Event<'_>, LineError> {
         "open" => Event::Open(flat.session().map_err(missing)?),
         "close" => Event::Close(flat.session().map_err(missing)?),
         "sub" => Event::Sub(flat.subscribed().map_err(missing)?),
+        "unsub" => Event::Unsub(flat.unsubscribed().map_err(missing)?),
+        "deleted" => Event::Deleted(flat.deleted().map_err(missing)?),
         "seek" => Event::Seek(flat.seek().map_err(missing)?),
         "trim" => Event::Trim(flat.trim().map_err(missing)?),
         "tail" => Event::Tail(flat.tail().map_err(missing)?),
@@ -270,6 +272,20 @@ impl<'a> Flat<'a> {
             t: self.t.ok_or("t")?,
             p: self.p.ok_or("p")?,
             o: self.o,
+        })
+    }
+
+    fn unsubscribed(self) -> Result<Unsubscribed<'a>, &'static str> {
+        Ok(Unsubscribed {
+            sub: self.sub.ok_or("sub")?,
+            p: self.p.ok_or("p")?,
+        })
+    }
+
+    fn deleted(self) -> Result<TopicDeleted<'a>, &'static str> {
+        Ok(TopicDeleted {
+            t: self.t.ok_or("t")?,
+            p: self.p.ok_or("p")?,
         })
     }
 

@@ -54,6 +54,11 @@ fn samples() -> Vec<Event<'static>> {
             o: 3,
         }),
         Event::Trim(Trim { p: name("p"), o: 3 }),
+        Event::Unsub(Unsubscribed {
+            sub: name("s"),
+            p: name("p"),
+        }),
+        Event::Deleted(TopicDeleted { t: 4, p: name("p") }),
         Event::Drained(Drained {
             sub: name("s"),
             p: name("p"),

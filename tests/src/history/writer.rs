@@ -29,7 +29,7 @@ pub struct HistoryWriter {
 }
 
 struct Shared {
-    begun: Instant,
+    clock: Box<dyn Fn() -> u64 + Send + Sync>,
     sink: Mutex<Sink>,
 }
 
@@ -51,12 +51,20 @@ impl HistoryWriter {
     /// Those of creating the file.
     pub fn create(path: &Path, promises: Guarantees) -> io::Result<Self> {
         let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(path)?);
-        Ok(Self::start(Output::File(file), promises))
+        Ok(Self::start(Output::File(file), promises, real_clock()))
     }
 
     /// Gathers the history in memory; [`HistoryWriter::finish`] returns it.
     pub fn in_memory(promises: Guarantees) -> Self {
-        Self::start(Output::Memory(Vec::new()), promises)
+        Self::start(Output::Memory(Vec::new()), promises, real_clock())
+    }
+
+    /// Gathers the history of a simulated run in memory: its times are those of `clock`, in nanoseconds.
+    pub fn simulated(
+        promises: Guarantees,
+        clock: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(Output::Memory(Vec::new()), promises, Box::new(clock))
     }
 
     /// Writes to the file that `LEDGERLINE_HISTORY` names, or in memory when it names none.
@@ -71,11 +79,11 @@ impl HistoryWriter {
         }
     }
 
-    fn start(out: Output, promises: Guarantees) -> Self {
+    fn start(out: Output, promises: Guarantees, clock: Box<dyn Fn() -> u64 + Send + Sync>) -> Self {
         let sink = Sink { out, failure: None };
         let writer = Self {
             shared: Arc::new(Shared {
-                begun: Instant::now(),
+                clock,
                 sink: Mutex::new(sink),
             }),
         };
@@ -86,9 +94,9 @@ impl HistoryWriter {
         writer
     }
 
-    /// Nanoseconds since this history began: the `t` of real runs. Simulated runs use their own clock.
+    /// The `t` of what happens now: nanoseconds since this history began, or those of a simulated run's clock.
     pub fn now(&self) -> u64 {
-        u64::try_from(self.shared.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        (self.shared.clock)()
     }
 
     /// Writes one event. Call it before an invocation and after an answer.
@@ -150,6 +158,12 @@ impl HistoryWriter {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Nanoseconds since now.
+fn real_clock() -> Box<dyn Fn() -> u64 + Send + Sync> {
+    let begun = Instant::now();
+    Box::new(move || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl fmt::Debug for HistoryWriter {

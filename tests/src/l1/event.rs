@@ -2,10 +2,11 @@
 
 use bookie::{Ask, Job, JobDone, Worker};
 use topic::{OpenConsumer, OpenProducer, StreamId};
-use types::chain::ShardOutcome;
+use types::chain::{LedgerRecord, ShardOutcome};
 use types::command::{Answer, Change, Command, Query, Reply};
+use types::storage::{ReadRun, RunItem};
 use types::topic::SubscriptionRecord;
-use types::{EntryId, Epoch, LedgerId, Problem};
+use types::{BookieId, EntryId, Epoch, LedgerId, Problem, SubscriptionId, TopicId};
 
 use super::agenda::Nanos;
 use super::nemesis::Act;
@@ -33,6 +34,16 @@ pub(super) enum Event {
     },
     /// A timer of a bookie's engine.
     EngineTimer { bookie: usize, life: u32 },
+    /// A bookie hears what was trimmed.
+    BookieReclaims { bookie: usize, life: u32 },
+    /// A bookie's engine answers its own process, or one who reads proof.
+    EngineSays {
+        bookie: usize,
+        life: u32,
+        asker: Asker,
+        ask: Box<Ask>,
+        answer: Box<bookie::Answer>,
+    },
     /// A bookie's process is started.
     BookieStarts { bookie: usize },
     /// A timer of a bookie's process.
@@ -51,6 +62,10 @@ pub(super) enum Event {
     },
     /// Meta looks at its leases.
     MetaLeases,
+    /// Meta's auditor begins a look, or ends one.
+    MetaAudits { life: u32 },
+    /// Meta sweeps a part of what deleted topics left, or looks for what it has missed.
+    MetaSweeps { life: u32, is_look: bool },
     /// Meta's process comes back.
     MetaStarts { life: u32 },
     /// Meta commits what it planned.
@@ -67,6 +82,12 @@ pub(super) enum Event {
     Consumer { at: usize, timer: ConsumerTimer },
     /// A subscription is to be made, or made again.
     Subscribe { at: usize, attempt: u32 },
+    /// A subscription is to be deleted, or asked again to be.
+    Unsubscribe { at: usize, attempt: u32 },
+    /// The topic is to be deleted, or asked again to be.
+    DeleteTopic { attempt: u32 },
+    /// The topic is made again.
+    MakeTopic,
     /// A process that stood still goes on.
     Resumes { host: Host },
     /// Somebody does harm, or ends it.
@@ -88,12 +109,20 @@ pub(super) enum Timer {
     Shard(u64),
     /// A connection to a bookie is tried again, or gave no sign in time.
     Connect(usize, u64),
+    /// A shard that is to retire has had its time.
+    Retire(u64),
     /// A run of entries had no end in time.
     Run(u64, u64),
     /// The bookies are looked at again.
     Directory,
     /// A link to a bookie broke: this side learns of it.
     LinkBroken(usize, u64),
+    /// A step of a bookie's repair is looked at again.
+    Repair(u64),
+    /// A bookie asks meta what may go.
+    Reclaim,
+    /// A copy is read on that could not be read at once.
+    Proof,
 }
 
 /// A timer of a producer.
@@ -150,6 +179,19 @@ pub(super) enum Message {
         reply: ReplyTo,
         answer: bookie::Answer,
     },
+    /// A bookie wants entries of another.
+    Fetch {
+        from: usize,
+        life: u32,
+        step: u64,
+        run: ReadRun,
+    },
+    /// The other gives what it has.
+    Fetched {
+        life: u32,
+        step: u64,
+        items: Vec<RunItem>,
+    },
     /// A node asks meta.
     MetaAsk {
         from: Host,
@@ -169,6 +211,28 @@ pub(super) enum Message {
     ToServer { stream: u64, frame: Frame },
     /// A server says something on a client's stream.
     ToClient { stream: u64, said: Said },
+}
+
+/// Who waits for the answer of a bookie's engine.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asker {
+    /// A serving node.
+    Server { server: usize, reply: ReplyTo },
+    /// The repair of a bookie, of this one or another.
+    Repair { bookie: usize, life: u32, step: u64 },
+    /// Who reads proof.
+    Proof,
+}
+
+/// What a bookie asks of the auditor.
+#[derive(Debug, Clone)]
+pub(super) struct Due {
+    /// Which bookie.
+    pub(super) bookie: BookieId,
+    /// Most ledgers.
+    pub(super) limit: usize,
+    /// Those that it cannot copy now.
+    pub(super) stuck: Vec<LedgerId>,
 }
 
 /// Whom a bookie's answer is for.
@@ -204,6 +268,8 @@ pub(super) enum MetaAsk {
     Query(Query),
     /// A sign of life.
     Alive(types::SessionId),
+    /// The ledgers that a bookie is to make a copy of or to look at.
+    Due(Due),
 }
 
 /// What meta answers.
@@ -215,6 +281,8 @@ pub(super) enum MetaAnswer {
     Query(Result<Answer, Problem>),
     /// To a sign of life: whether the session goes on.
     Alive(bool),
+    /// To a bookie that asked what is due.
+    Due(Vec<LedgerRecord>),
 }
 
 impl MetaAnswer {
@@ -257,6 +325,10 @@ pub(super) enum Opening {
     Consumer(OpenConsumer),
     /// It makes the subscription of this number.
     Subscribe(usize),
+    /// It takes that one away.
+    Unsubscribe(usize),
+    /// It deletes the topic.
+    DeleteTopic,
     /// One batch without a producer.
     Once {
         stream: StreamId,
@@ -272,6 +344,10 @@ pub(super) enum Said {
     Told { told: Told, epoch: Option<Epoch> },
     /// The subscription is there.
     Subscribed(SubscriptionRecord),
+    /// It is there no more.
+    Unsubscribed(SubscriptionId),
+    /// The topic is there no more.
+    TopicDeleted(TopicId),
 }
 
 /// When something is due.

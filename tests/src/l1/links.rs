@@ -91,15 +91,16 @@ impl World {
             Fate::Lost if is_disorderly && !is_cut => {}
             Fate::Lost => self.link_doomed(server, bookie, 2 * SECOND),
             Fate::Comes(first, second) => {
-                let link = &mut self.servers[server].links[bookie];
-                let last = match is_out {
-                    true => &mut link.last_out,
-                    false => &mut link.last_in,
-                };
                 let mut times = vec![first];
                 if is_disorderly {
-                    times.extend(second);
+                    let late = self.net.lateness(from, to);
+                    times.extend(second.map(|second| second + late));
                 } else {
+                    let link = &mut self.servers[server].links[bookie];
+                    let last = match is_out {
+                        true => &mut link.last_out,
+                        false => &mut link.last_in,
+                    };
                     *last = first.max(*last + 1);
                     times = vec![*last];
                 }
@@ -159,7 +160,7 @@ impl World {
         link.is_lost_told = false;
         let queue = std::mem::take(&mut link.queue);
         if let Some(id) = self.bookies[bookie].id {
-            self.shard_event(server, ShardEvent::Connected(id));
+            self.every_shard(server, &ShardEvent::Connected(id));
         }
         for (reply, ask) in queue {
             self.on_link(server, bookie, reply, ask);
@@ -195,7 +196,7 @@ impl World {
         let timer = Timer::Connect(bookie, number);
         self.server_timer(server, wait, timer);
         if let (true, Some(id)) = (is_news, self.bookies[bookie].id) {
-            self.shard_event(server, ShardEvent::Lost(id));
+            self.every_shard(server, &ShardEvent::Lost(id));
         }
     }
 

@@ -92,6 +92,8 @@ marks! {
     ProducerFenced = "producer shut out by its successor";
     /// A message came again.
     Redelivered = "message delivered again";
+    /// A batch was delivered as its producer compressed it.
+    DeliveredCompressed = "compressed batch delivered as it came";
     /// A lease was lost.
     LeaseLost = "ack refused, lease lost";
     /// A consumer was refused.
@@ -106,6 +108,56 @@ marks! {
     SessionRevived = "session revived";
     /// A shard was given up as planned.
     Released = "shard given up as planned";
+    /// The oldest ledgers of a log were dropped.
+    Trimmed = "oldest ledgers dropped";
+    /// A bookie heard of it.
+    Reclaimed = "bookie heard what was dropped";
+    /// A subscription was deleted.
+    Unsubscribed = "subscription deleted";
+    /// Somebody came too late.
+    GhostRefused = "consumer of a deleted subscription refused";
+    /// A topic was deleted.
+    TopicDeleted = "topic deleted";
+    /// It was in use.
+    DeletedUnderLoad = "topic deleted under load";
+    /// A node or a client tried again.
+    DeletionRepeated = "deletion of a topic repeated, since its answer was lost";
+    /// The topic stayed.
+    DeletionFailed = "deletion of a topic failed";
+    /// The topic stayed, since it was not closed.
+    NotClosed = "topic not deleted, since its logs were not closed in time";
+    /// A node died with the logs closed and the topic there.
+    OwnerDiedDeleting = "owner died between closing the logs and the deletion";
+    /// A topic took the name of another.
+    TopicRemade = "topic made again under its name";
+    /// A bookie heard late of a topic's deletion.
+    SweptWhileAway = "topic swept while a bookie was away";
+    /// A word was overtaken by far.
+    Late = "message that came seconds late";
+    /// A bookie told meta of whole copies.
+    CopyTold = "copies found whole and told to meta";
+    /// A copy was made anew.
+    CopyMade = "copy made whole from other bookies";
+    /// A damaged copy was made good.
+    CopyMended = "damaged copy made good from other bookies";
+    /// A ledger could not be copied at the time.
+    RepairSetBack = "copy that could not be made at the time";
+    /// A process died while it made a copy.
+    RepairCut = "repair cut short by a crash";
+    /// A bookie took the place of another.
+    PlaceTaken = "place taken over by another bookie";
+    /// A bookie came back in time.
+    MoveCalledOff = "move of a copy called off";
+    /// A copy went.
+    CopyGivenUp = "copy given up that lives elsewhere";
+    /// One bookie after another.
+    LostInTurn = "disk lost after that of another bookie was made good";
+    /// A bookie went for ever.
+    BookieGone = "bookie lost for good";
+    /// A bookie was drained.
+    Drained = "bookie drained";
+    /// A copy that meta counts as whole was read.
+    Proven = "copy read that meta counts as whole";
     /// A server sent a client to another.
     Redirected = "client sent to the owner";
     /// A waiting request was refused.

@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use catalog::{Image, Key, MemStore, Planned};
-use types::cluster::SessionState;
+use catalog::{Image, Key, MemStore, Planned, Write};
+use types::chain::ShardView;
+use types::cluster::{SessionRecord, SessionState};
 use types::command::{Answer, ChangeEvent, Command, Query, Reply};
-use types::{Problem, Reason, SessionId};
+use types::topic::TopicRecord;
+use types::{Problem, Reason, SessionId, ShardId};
 
 use super::agenda::{MS, Nanos};
+use super::audit::Auditor;
 use super::event::{Event, Message, MetaAnswer, MetaAsk, Planning, after};
 use super::marks::Mark;
 use super::net::Host;
+use super::sweep::Sweep;
 use super::world::World;
 
 /// How often leases are looked at.
@@ -29,6 +33,8 @@ pub(super) struct Meta {
     pub(super) commit_jitter: Nanos,
     /// Answers lost, in a million.
     pub(super) answers_lost: u32,
+    pub(super) auditor: Auditor,
+    pub(super) sweep: Sweep,
 }
 
 impl Meta {
@@ -40,6 +46,8 @@ impl Meta {
             leases: BTreeMap::new(),
             commit_jitter: MS,
             answers_lost: 0,
+            auditor: Auditor::default(),
+            sweep: Sweep::default(),
         }
     }
 }
@@ -69,6 +77,10 @@ impl World {
                 let goes_on = self.keep_alive(session);
                 self.meta_says(from, life, call, MetaAnswer::Alive(goes_on));
             }
+            MetaAsk::Due(due) => {
+                let answer = MetaAnswer::Due(self.audit_due(due));
+                self.meta_says(from, life, call, answer);
+            }
             MetaAsk::Command(command) => self.meta_plan(from, life, call, *command, 0),
         }
     }
@@ -82,7 +94,15 @@ impl World {
         self.send(Host::Meta, to, message);
     }
 
-    fn meta_plan(&mut self, from: Host, life: u32, call: u64, command: Command, tries: u32) {
+    /// Plans a command, to be committed at a later moment.
+    pub(super) fn meta_plan(
+        &mut self,
+        from: Host,
+        life: u32,
+        call: u64,
+        command: Command,
+        tries: u32,
+    ) {
         match self.meta.store.plan(&command) {
             Planned::Need(_) => unreachable!("the store reads all that is needed"),
             Planned::Answer(reply) => self.meta_done(from, life, call, &command, reply),
@@ -116,7 +136,7 @@ impl World {
             commit,
             tries,
         } = plan;
-        let before = self.touched(commit.write.puts.iter().map(|(key, _)| key));
+        let before = self.touched(&commit.write);
         match self.meta.store.commit(commit) {
             Ok(committed) => {
                 self.committed(before, &command, &committed.events);
@@ -144,6 +164,10 @@ impl World {
             .observer
             .committed(images, &self.meta.store, command, &mut self.marks);
         self.violations(found);
+        self.space_committed(command);
+        self.copies_committed(images, command);
+        self.deletion_committed(images[0], command);
+        self.sweep_committed(images, command);
         for event in events {
             for server in 0..self.servers.len() {
                 let message = Message::Watch(event.change.clone());
@@ -165,6 +189,13 @@ impl World {
             let until = after(self.now, *lease);
             self.meta.leases.insert(session.id, (until, *lease));
         }
+        if let (Command::CopiesWhole { bookie, copies, .. }, Ok(_)) = (command, &reply) {
+            self.audit_whole(*bookie, copies);
+        }
+        self.sweep_goes_on(command, &reply);
+        if from == Host::Meta {
+            return self.audit_assigned(command, &reply);
+        }
         self.meta_says(from, life, call, MetaAnswer::Command(reply));
     }
 
@@ -174,7 +205,7 @@ impl World {
             Planned::Need(_) => unreachable!("the store reads all that is needed"),
             Planned::Answer(reply) => reply,
             Planned::Write(commit) => {
-                let before = self.touched(commit.write.puts.iter().map(|(key, _)| key));
+                let before = self.touched(&commit.write);
                 let committed = self.meta.store.commit(*commit);
                 let committed = committed.expect("nothing changes within one moment");
                 self.committed(before, command, &committed.events);
@@ -184,8 +215,14 @@ impl World {
     }
 
     /// The records that a commit touches, and those of the ledgers they speak of, as they are now.
-    fn touched<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Touched {
-        let mut keys: BTreeSet<Key> = keys.cloned().collect();
+    fn touched(&self, write: &Write) -> Touched {
+        let puts = write.puts.iter().map(|(key, _)| key);
+        let mut keys: BTreeSet<Key> = puts.chain(&write.removes).cloned().collect();
+        let logs = keys.iter().filter_map(|key| match key {
+            Key::Ledger(id) => Some(Key::Log(id.log())),
+            _ => None,
+        });
+        keys.extend(logs.collect::<Vec<_>>());
         if keys.contains(&Key::Shard(self.shard))
             && let Some((view, _)) = self.shard_now()
         {
@@ -265,17 +302,27 @@ impl World {
         for (until, lease) in self.meta.leases.values_mut() {
             *until = after(now, *lease);
         }
+        self.audit_starts();
+        self.sweep_starts();
     }
 
-    /// The shard's record and its owner's session, as meta has them.
-    pub(super) fn shard_now(
-        &self,
-    ) -> Option<(
-        types::chain::ShardView,
-        Option<types::cluster::SessionRecord>,
-    )> {
-        match self.meta.store.query(&Query::Shard(self.shard)) {
+    /// The record of the topic's shard and its owner's session, as meta has them.
+    pub(super) fn shard_now(&self) -> Option<(ShardView, Option<SessionRecord>)> {
+        self.shard_view(self.shard)
+    }
+
+    /// The same, of any shard.
+    pub(super) fn shard_view(&self, shard: ShardId) -> Option<(ShardView, Option<SessionRecord>)> {
+        match self.meta.store.query(&Query::Shard(shard)) {
             Ok(Answer::Shard(Some(view), owner)) => Some((view, owner)),
+            _ => None,
+        }
+    }
+
+    /// The topic's record, as meta has it.
+    pub(super) fn topic_now(&self) -> Option<TopicRecord> {
+        match self.meta.store.query(&Query::Topic(self.topic.clone())) {
+            Ok(Answer::Topic(record)) => record,
             _ => None,
         }
     }

@@ -4,6 +4,9 @@ use host::Rng;
 
 use super::agenda::{MS, Nanos};
 
+/// The longest that a message may be on its way.
+const LATE: Nanos = 10_000 * MS;
+
 /// A machine of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Host {
@@ -28,6 +31,8 @@ pub(super) struct Link {
     pub(super) loss: u32,
     /// Messages that come twice, in a million.
     pub(super) repeats: u32,
+    /// Messages that come long after those that were sent later, in a million.
+    pub(super) late: u32,
     /// How many partitions cut it now.
     pub(super) cuts: u32,
 }
@@ -40,6 +45,7 @@ impl Link {
             jitter: MS / 5,
             loss: 0,
             repeats: 0,
+            late: 0,
             cuts: 0,
         }
     }
@@ -114,6 +120,16 @@ impl Net {
             .chance(link.repeats)
             .then(|| time(&link) + rng.below(50 * MS));
         Fate::Comes(first, second)
+    }
+
+    /// How much later than others a message comes; mostly nothing.
+    pub(super) fn lateness(&mut self, from: Host, to: Host) -> Nanos {
+        let late = self.link(from, to).late;
+        if self.rng.chance(late) {
+            self.rng.below(LATE)
+        } else {
+            0
+        }
     }
 
     /// Makes every link quiet again.

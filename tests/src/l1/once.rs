@@ -8,7 +8,7 @@ use super::agenda::{MS, Nanos, SECOND};
 use super::event::{Event, Opening, Said};
 use super::shard_core::Told;
 use super::streams::Who;
-use super::world::{PARTITION, World};
+use super::world::World;
 use crate::history::{self, Name};
 use crate::workload::Stamp;
 
@@ -46,8 +46,22 @@ impl World {
             return;
         }
         if stream.is_none() && !self.is_healed {
-            self.once_calls(at);
+            if self.life.is_there() {
+                self.once_calls(at);
+            } else {
+                self.once_later(at, SECOND, None);
+            }
         }
+    }
+
+    /// The topic is gone: the next call is of another one.
+    pub(super) fn once_ends(&mut self, at: usize) {
+        let once = &mut self.once[at];
+        if once.stream.is_some() {
+            return self.once_over(at, None);
+        }
+        once.name += 1;
+        once.n = 0;
     }
 
     fn once_later(&mut self, at: usize, wait: Nanos, stream: Option<u64>) {
@@ -60,7 +74,7 @@ impl World {
         let hint = once.hint.take();
         let stamp = Stamp {
             writer: writer.clone(),
-            partition: PARTITION.to_owned(),
+            partition: self.partition().to_string(),
             n,
         };
         let payload = stamp.payload(self.swarm.payload / 2);
@@ -73,7 +87,7 @@ impl World {
         let sent = history::Sent {
             t: self.now,
             w: Name::from(writer),
-            p: Name::from(PARTITION),
+            p: self.partition(),
             n,
             k: None,
             h: Some(Stamp::hash(&payload)),
@@ -94,9 +108,10 @@ impl World {
     /// A call is answered, or never will be.
     fn once_over(&mut self, at: usize, outcome: Option<Result<&Stored, ()>>) {
         let t = self.now;
+        let p = self.partition();
         let once = &mut self.once[at];
         once.stream = None;
-        let (w, p, n) = (Name::from(once.writer(at)), Name::from(PARTITION), once.n);
+        let (w, n) = (Name::from(once.writer(at)), once.n);
         let event = match outcome {
             Some(Ok(stored)) => {
                 let o = match stored {
@@ -114,6 +129,7 @@ impl World {
         self.history.note(&event);
         let once = &mut self.once[at];
         if outcome.is_none() {
+            self.life.adrift.insert((once.writer(at), once.n));
             once.name += 1;
             once.n = 0;
         } else {
@@ -150,7 +166,10 @@ impl World {
                 self.once[at].hint = self.pointed_at(&problem);
                 self.once_over(at, None);
             }
-            Said::Told { .. } | Said::Subscribed(_) => {}
+            Said::Told { .. }
+            | Said::Subscribed(_)
+            | Said::Unsubscribed(_)
+            | Said::TopicDeleted(_) => {}
         }
     }
 }

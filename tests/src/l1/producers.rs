@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use compression::Compressor;
 use topic::{OpenProducer, ProducerReady, Publish, Receipt, Stored, StreamId};
-use types::batch::MessageParts;
+use types::batch::{Body, Codec, MessageParts};
 use types::{Epoch, Problem, Reason, SequenceId};
 
 use super::agenda::{MS, Nanos, SECOND};
@@ -12,7 +13,7 @@ use super::event::{Event, Opening, ProducerTimer, Said};
 use super::marks::Mark;
 use super::shard_core::{Request, Told};
 use super::streams::Who;
-use super::world::{PARTITION, World};
+use super::world::World;
 use crate::history::{self, Name};
 use crate::workload::Stamp;
 
@@ -75,19 +76,51 @@ impl Producer {
         self.acked == self.made
     }
 
-    fn stamp(&self, n: u64) -> Stamp {
-        Stamp {
-            writer: self.name.clone(),
-            partition: PARTITION.to_owned(),
-            n,
-        }
+    /// Whether it waits for a receipt.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.in_flight > 0
     }
 }
 
 impl World {
     fn payload(&self, at: usize, n: u64) -> Vec<u8> {
         let size = usize::try_from(n * 131 % 997).unwrap_or(0) % self.swarm.payload;
-        self.producers[at].stamp(n).payload(size)
+        let stamp = Stamp {
+            writer: self.producers[at].name.clone(),
+            partition: self.partition().to_string(),
+            n,
+        };
+        stamp.payload(size)
+    }
+
+    /// The topic is gone: what is open stays unknown. Returns the stream and its next number, when it is to stay open.
+    pub(super) fn producer_ends(&mut self, at: usize, stays: bool) -> Option<(u64, u64)> {
+        let producer = &self.producers[at];
+        let (stream, next) = (producer.stream, producer.batched);
+        let stays = stays && producer.is_ready;
+        if let Some(stream) = stream {
+            if !stays {
+                self.client_closes(stream);
+            }
+            self.producer_lost(at, stream, None);
+        }
+        let producer = &mut self.producers[at];
+        let attempt = producer.attempt + 1;
+        *producer = Producer {
+            attempt,
+            ..Producer::new(at, producer.window)
+        };
+        stream.filter(|_| stays).map(|stream| (stream, next))
+    }
+
+    /// There is another topic of the name: it begins anew.
+    pub(super) fn producer_begins(&mut self, at: usize) {
+        let made = 1 + self.rng.below(self.swarm.batch);
+        let wait = self.rng.below(300 * MS);
+        let producer = &mut self.producers[at];
+        producer.made = made;
+        let attempt = producer.attempt;
+        self.producer_later(at, wait, ProducerTimer::Connect(attempt));
     }
 
     /// A producer's timer.
@@ -95,7 +128,9 @@ impl World {
         match timer {
             ProducerTimer::Load => {
                 if !self.is_healed {
-                    self.producers[at].made += 1 + self.rng.below(self.swarm.batch);
+                    if self.life.is_there() {
+                        self.producers[at].made += 1 + self.rng.below(self.swarm.batch);
+                    }
                     let gap = SECOND / self.swarm.rate;
                     let wait = gap / 2 + self.rng.below(gap);
                     self.producer_later(at, wait, ProducerTimer::Load);
@@ -181,7 +216,7 @@ impl World {
         let w = producer.name.clone();
         for n in unknown.into_iter().flat_map(Batch::numbers) {
             let t = self.now;
-            let (w, p) = (Name::from(w.as_str()), Name::from(PARTITION));
+            let (w, p) = (Name::from(w.as_str()), self.partition());
             self.history
                 .note(&history::Event::Info(history::Outcome { t, w, p, n }));
         }
@@ -280,7 +315,7 @@ impl World {
             parts.append_to(&mut body);
             let (w, p) = (
                 Name::from(self.producers[at].name.as_str()),
-                Name::from(PARTITION),
+                self.partition(),
             );
             let sent = history::Sent {
                 t: self.now,
@@ -298,7 +333,7 @@ impl World {
             stream: StreamId::new(stream),
             first_sequence: SequenceId::new(batch.first),
             count: u32::try_from(batch.count).expect("batches are small"),
-            body: Bytes::from(body),
+            body: as_sent(batch.first, body.freeze()),
         };
         self.client_requests(stream, Request::Publish(publish));
     }
@@ -373,11 +408,14 @@ impl World {
                 .acked(&self.meta.store, position.ledger, position.entry);
             self.violations(found);
         }
+        if let Some(first) = first {
+            self.acked_end = self.acked_end.max(first.get() + batch.count);
+        }
         for (index, n) in batch.numbers().enumerate() {
             let index = u64::try_from(index).expect("batches are small");
             let (w, p) = (
                 Name::from(self.producers[at].name.as_str()),
-                Name::from(PARTITION),
+                self.partition(),
             );
             let stored = history::Stored {
                 t: self.now,
@@ -397,7 +435,7 @@ impl World {
             let t = self.now;
             let (w, p) = (
                 Name::from(self.producers[at].name.as_str()),
-                Name::from(PARTITION),
+                self.partition(),
             );
             self.history
                 .note(&history::Event::Fail(history::Outcome { t, w, p, n }));
@@ -409,4 +447,15 @@ impl Batch {
     fn numbers(self) -> std::ops::Range<u64> {
         self.first..self.first + self.count
     }
+}
+
+/// A batch as it is sent: some are compressed, the same one each time. Not with zstd, whose contexts take longer to make
+/// than a run has time for.
+fn as_sent(first: u64, batch: Bytes) -> Body {
+    let codec = match first % 4 {
+        0 => Codec::Lz4,
+        1 => Codec::Snappy,
+        _ => return batch.into(),
+    };
+    Compressor::new(codec).compress(batch, u32::MAX)
 }

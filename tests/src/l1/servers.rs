@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ledger::Candidate;
 use topic::StreamId;
-use types::cluster::{BookieState, NodeRole, SessionState};
+use types::cluster::{BookieDuty, NodeRole};
 use types::command::{Answer, Change, Command, Query, Reply};
-use types::topic::SubscriptionState;
-use types::{CommandId, Problem, Reason, SessionId, SubscriptionId, WallTime};
+use types::topic::{SubscriptionState, TopicRecord};
+use types::{CommandId, Problem, Reason, SessionId, ShardId, SubscriptionId};
 
 use super::agenda::{MS, Nanos, SECOND};
-use super::event::{Event, Frame, Message, MetaAnswer, MetaAsk, Opening, Said, Timer, after};
+use super::event::{Event, Message, MetaAnswer, MetaAsk, Opening, Said, Timer, after};
 use super::links::Link;
 use super::marks::Mark;
 use super::net::Host;
-use super::shard_core::{QueryId, Request, Shard, ShardEvent, Told};
+use super::retire::Deletion;
+use super::shard_core::{QueryId, Request, Shard, ShardEvent};
+use super::swarm::Harm;
 use super::world::World;
 
 /// One serving node.
@@ -27,19 +29,21 @@ pub(super) struct Server {
     pub(super) is_gone: bool,
     pub(super) session: Option<SessionId>,
     pub(super) certain_until: Nanos,
-    pub(super) is_certain_told: bool,
-    pub(super) shard: Option<Serving>,
+    /// The shards it serves: that of the topic, and those of earlier ones of its name until it hears that they are gone.
+    pub(super) serving: Vec<Serving>,
+    /// The topic of the name that clients ask for, as far as it knows.
+    pub(super) topic: Option<TopicRecord>,
+    /// The topic that is being deleted here.
+    pub(super) deletion: Option<Deletion>,
     pub(super) links: Vec<Link>,
     calls: BTreeMap<u64, Call>,
     pub(super) waiting: Vec<(u64, Opening)>,
-    is_looking: bool,
+    pub(super) is_looking: bool,
     pub(super) candidates: Vec<Candidate>,
-    pub(super) cursors: BTreeMap<SubscriptionId, u64>,
-    pub(super) again: VecDeque<ShardEvent>,
     pub(super) began: Nanos,
 }
 
-/// One attempt to serve the shard.
+/// One attempt to serve a shard.
 #[derive(Debug)]
 pub(super) struct Serving {
     /// Unique among all attempts.
@@ -47,20 +51,61 @@ pub(super) struct Serving {
     pub(super) shard: Shard,
     pub(super) timer: Option<Nanos>,
     pub(super) runs: Vec<u64>,
+    pub(super) is_certain_told: bool,
+    /// Who waits for the first position of a subscription to be durable.
+    pub(super) cursors: BTreeMap<SubscriptionId, u64>,
+    /// What it is handed next.
+    pub(super) again: VecDeque<ShardEvent>,
+}
+
+impl Serving {
+    /// Which shard.
+    pub(super) const fn id(&self) -> ShardId {
+        self.shard.setup().shard
+    }
 }
 
 /// What a serving node asked of meta.
 #[derive(Debug)]
 pub(super) enum Call {
     Session(Command),
-    Beat { sent: Nanos },
+    Beat {
+        sent: Nanos,
+    },
     Directory,
-    Owner,
-    Change { shard: u64, command: CommandId },
-    Query { shard: u64, id: QueryId },
-    CreateSub { stream: u64, plan: usize },
-    FindSub { stream: u64 },
-    ActivateSub { stream: u64 },
+    Topic,
+    Owner(ShardId),
+    Change {
+        shard: u64,
+        command: CommandId,
+    },
+    Query {
+        shard: u64,
+        id: QueryId,
+    },
+    CreateSub {
+        stream: u64,
+        plan: usize,
+    },
+    FindSub {
+        stream: u64,
+    },
+    ActivateSub {
+        stream: u64,
+    },
+    LookSub {
+        stream: u64,
+        plan: usize,
+    },
+    DeleteSub {
+        stream: u64,
+        id: SubscriptionId,
+    },
+    /// A topic's deletion, and which try it is.
+    DeleteTopic {
+        key: u64,
+        tries: u32,
+    },
 }
 
 const CALL_TIMEOUT: Nanos = 700 * MS;
@@ -74,17 +119,36 @@ impl Server {
             is_gone: false,
             session: None,
             certain_until: 0,
-            is_certain_told: true,
-            shard: None,
+            serving: Vec::new(),
+            topic: None,
+            deletion: None,
             links: (0..bookies).map(|_| Link::default()).collect(),
             calls: BTreeMap::new(),
             waiting: Vec::new(),
             is_looking: false,
             candidates: Vec::new(),
-            cursors: BTreeMap::new(),
-            again: VecDeque::new(),
             began: 0,
         }
+    }
+
+    /// One of its attempts.
+    pub(super) fn serving_mut(&mut self, key: u64) -> Option<&mut Serving> {
+        self.serving.iter_mut().find(|serving| serving.key == key)
+    }
+
+    /// The attempt to serve a shard.
+    pub(super) fn serving_shard(&self, shard: ShardId) -> Option<&Serving> {
+        self.serving.iter().find(|serving| serving.id() == shard)
+    }
+
+    /// All of its attempts.
+    pub(super) fn keys(&self) -> Vec<u64> {
+        self.serving.iter().map(|serving| serving.key).collect()
+    }
+
+    /// The shard of the topic that it knows.
+    pub(super) fn shard_known(&self) -> Option<ShardId> {
+        self.topic.as_ref().map(|topic| topic.shards[0])
     }
 }
 
@@ -94,6 +158,7 @@ impl World {
         let now = self.now;
         let command = CommandId::new(self.rng.u128());
         let bookies = self.bookies.len();
+        let topic = self.topic_now();
         let server = &mut self.servers[at];
         if server.is_up || server.is_gone {
             return;
@@ -103,6 +168,8 @@ impl World {
             life,
             is_up: true,
             began: now,
+            // As though somebody had asked for it at once.
+            topic,
             ..Server::new(at, bookies)
         };
         let open = Command::OpenSession {
@@ -122,10 +189,11 @@ impl World {
 
     /// The process dies; it starts again after `wait`.
     pub(super) fn server_crash(&mut self, at: usize, wait: Nanos) {
+        self.deletion_dies(at);
         let server = &mut self.servers[at];
         server.life += 1;
         server.is_up = false;
-        server.shard = None;
+        server.serving.clear();
         server.session = None;
         server.waiting.clear();
         self.streams_of_server_break(at);
@@ -172,6 +240,7 @@ impl World {
             Timer::Lease => self.lease_looked_at(at),
             Timer::Call(number) => self.call_timed_out(at, number),
             Timer::Shard(key) => self.shard_timed(at, key),
+            Timer::Retire(key) => self.retire_timed(at, key),
             Timer::Connect(bookie, number) => self.link_timed(at, bookie, number),
             Timer::LinkBroken(bookie, number) => self.link_lost(at, bookie, number),
             Timer::Run(key, tag) => self.run_over(at, key, tag, Vec::new()),
@@ -179,6 +248,7 @@ impl World {
                 self.call(at, Call::Directory, MetaAsk::Query(Query::Bookies));
                 self.server_timer(at, SECOND, Timer::Directory);
             }
+            Timer::Repair(_) | Timer::Reclaim | Timer::Proof => {} // A bookie's.
         }
     }
 
@@ -197,27 +267,25 @@ impl World {
             Call::Change { shard, command } if self.serves(at, shard) => {
                 self.marks.hit(Mark::OutcomeUnknown);
                 let outcome = ledger::Outcome::Unknown;
-                self.shard_event(at, ShardEvent::Outcome { command, outcome });
+                self.shard_event(at, shard, ShardEvent::Outcome { command, outcome });
             }
             Call::Query { shard, id } if self.serves(at, shard) => {
                 let problem = Problem::new(Reason::Unreachable, "meta did not answer");
                 let result = Err(problem);
-                self.shard_event(at, ShardEvent::Queried { query: id, result });
+                self.shard_event(at, shard, ShardEvent::Queried { query: id, result });
             }
-            Call::Owner => {
+            Call::Topic | Call::Owner(_) => {
                 self.servers[at].is_looking = false;
                 let problem = Problem::new(Reason::Unreachable, "meta did not answer");
                 self.refuse_waiting(at, &problem);
             }
+            Call::DeleteTopic { key, tries } => self.deletion_unanswered(at, key, tries),
             _ => {}
         }
     }
 
     pub(super) fn serves(&self, at: usize, key: u64) -> bool {
-        self.servers[at]
-            .shard
-            .as_ref()
-            .is_some_and(|s| s.key == key)
+        self.servers[at].serving.iter().any(|s| s.key == key)
     }
 
     /// Meta answered a serving node.
@@ -247,36 +315,39 @@ impl World {
             (Call::Directory, MetaAnswer::Query(Ok(Answer::Bookies(bookies)))) => {
                 let candidates: Vec<Candidate> = bookies
                     .iter()
+                    .filter(|bookie| bookie.duty == BookieDuty::Active)
                     .map(|bookie| Candidate {
+                        zone: None,
                         bookie: bookie.id,
-                        writable: bookie.state == BookieState::ReadWrite,
+                        writable: bookie.takes_ledgers(),
                         live: bookie.live,
                     })
                     .collect();
                 if self.servers[at].candidates != candidates {
                     self.servers[at].candidates.clone_from(&candidates);
-                    self.shard_event(at, ShardEvent::Candidates(candidates));
+                    self.every_shard(at, &ShardEvent::Candidates(candidates));
                 }
             }
-            (Call::Owner, MetaAnswer::Query(Ok(Answer::Shard(Some(view), owner)))) => {
-                self.servers[at].is_looking = false;
-                let own = self.servers[at].session;
-                match owner.filter(|o| o.state == SessionState::Live && Some(o.id) != own) {
-                    Some(owner) => {
-                        let problem = Problem::new(Reason::NotOwner, "another node owns the shard");
-                        let problem = problem.with("owner_endpoint", owner.endpoint);
-                        self.refuse_waiting(at, &problem);
-                    }
-                    None => self.shard_open(at, &view.record.owner),
-                }
+            (Call::Topic, MetaAnswer::Query(Ok(Answer::Topic(record)))) => {
+                self.topic_found(at, record);
+            }
+            (Call::Owner(shard), MetaAnswer::Query(Ok(Answer::Shard(view, owner)))) => {
+                let record = view.map(|view| view.record);
+                self.owner_found(at, shard, record.and_then(|it| it.owner), owner);
             }
             (Call::Change { shard, command }, answer) if self.serves(at, shard) => {
                 let outcome = answer.outcome();
                 self.note_outcome(command, &outcome);
-                self.shard_event(at, ShardEvent::Outcome { command, outcome });
+                self.shard_event(at, shard, ShardEvent::Outcome { command, outcome });
             }
             (Call::Query { shard, id }, MetaAnswer::Query(result)) if self.serves(at, shard) => {
-                self.shard_event(at, ShardEvent::Queried { query: id, result });
+                self.shard_event(at, shard, ShardEvent::Queried { query: id, result });
+            }
+            (call @ (Call::LookSub { .. } | Call::DeleteSub { .. }), answer) => {
+                self.unsubscribe_told(at, call, answer);
+            }
+            (Call::DeleteTopic { key, tries }, MetaAnswer::Command(result)) => {
+                self.deletion_told(at, key, tries, result);
             }
             (call, answer) => self.sub_told(at, call, answer),
         }
@@ -315,88 +386,31 @@ impl World {
         match record.state {
             SubscriptionState::Active => self.server_says(stream, Said::Subscribed(record)),
             SubscriptionState::Creating => {
-                self.servers[at].cursors.insert(record.id, stream);
-                let request = Request::CreateCursor(record);
-                self.shard_event(at, ShardEvent::Request(request));
-            }
-            SubscriptionState::Deleted => {
-                self.violation("world", "nobody deletes a subscription here".to_owned());
-            }
-        }
-    }
-
-    /// A client's frame arrives.
-    pub(super) fn frame(&mut self, stream: u64, frame: Frame) {
-        let Some(state) = self.streams.get(&stream) else {
-            return;
-        };
-        let (at, life) = (state.server, state.server_life);
-        if !self.servers[at].is_up || self.servers[at].life != life {
-            return;
-        }
-        match frame {
-            Frame::Request(request) => {
-                if state.shard.is_some_and(|key| self.serves(at, key)) {
-                    self.shard_event(at, ShardEvent::Request(request));
+                if let Some(key) = self.shard_of(stream)
+                    && let Some(serving) = self.servers[at].serving_mut(key)
+                {
+                    serving.cursors.insert(record.id, stream);
+                    let request = Request::CreateCursor(record);
+                    self.shard_event(at, key, ShardEvent::Request(request));
                 }
             }
-            Frame::Open(opening) if self.servers[at].shard.is_some() => {
-                self.opened(at, stream, opening);
-            }
-            Frame::Open(opening) => {
-                let server = &mut self.servers[at];
-                server.waiting.push((stream, opening));
-                if server.session.is_none() {
-                    let problem = Problem::new(Reason::Unreachable, "the node is starting");
-                    self.refuse_waiting(at, &problem);
-                } else if !server.is_looking {
-                    server.is_looking = true;
-                    let ask = MetaAsk::Query(Query::Shard(self.shard));
-                    self.call(at, Call::Owner, ask);
-                }
-            }
+            // It was taken away meanwhile: who makes it tries again.
+            SubscriptionState::Deleted => {}
         }
-    }
-
-    fn refuse_waiting(&mut self, at: usize, problem: &Problem) {
-        for (stream, _) in std::mem::take(&mut self.servers[at].waiting) {
-            let told = Told::Ended(problem.clone());
-            self.server_says(stream, Said::Told { told, epoch: None });
-        }
-    }
-
-    /// A stream opens on the shard that is served here.
-    pub(super) fn opened(&mut self, at: usize, stream: u64, opening: Opening) {
-        let key = self.servers[at].shard.as_ref().map(|serving| serving.key);
-        if let Some(state) = self.streams.get_mut(&stream) {
-            state.shard = key;
-        }
-        let request = match opening {
-            Opening::Producer(open) => Request::OpenProducer(open),
-            Opening::Consumer(open) => Request::OpenConsumer(open),
-            Opening::Once {
-                stream,
-                count,
-                body,
-            } => Request::PublishOnce {
-                stream,
-                count,
-                body,
-            },
-            Opening::Subscribe(plan) => {
-                let create = self.subs[plan].command(WallTime::from_nanos(self.now));
-                let ask = MetaAsk::Command(Box::new(create));
-                return self.call(at, Call::CreateSub { stream, plan }, ask);
-            }
-        };
-        self.shard_event(at, ShardEvent::Request(request));
     }
 
     /// Meta's watch tells a serving node.
     pub(super) fn watched(&mut self, at: usize, change: &Change) {
         match change {
-            Change::Shard(shard) if *shard == self.shard => {
-                self.shard_event(at, ShardEvent::RecordChanged);
+            Change::Shard(shard) => {
+                let served = self.servers[at].serving_shard(*shard);
+                if let Some(key) = served.map(|serving| serving.key) {
+                    self.shard_event(at, key, ShardEvent::RecordChanged);
+                }
+            }
+            // Where no topic is deleted, what is known of it stays true.
+            Change::Topic(_) if self.swarm.allows(Harm::DeleteTopic) => {
+                self.servers[at].topic = None;
             }
             Change::Bookie(_) if self.servers[at].session.is_some() => {
                 self.call(at, Call::Directory, MetaAsk::Query(Query::Bookies));
@@ -417,9 +431,10 @@ impl World {
         self.servers[at]
             .waiting
             .retain(|(waits, _)| *waits != stream);
-        if shard.is_some_and(|key| self.serves(at, key)) {
+        self.deletion_left(at, stream);
+        if let Some(key) = shard.filter(|key| self.serves(at, *key)) {
             let request = Request::CloseStream(StreamId::new(stream));
-            self.shard_event(at, ShardEvent::Request(request));
+            self.shard_event(at, key, ShardEvent::Request(request));
         }
     }
 }

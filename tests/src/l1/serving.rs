@@ -1,9 +1,12 @@
 //! Between a shard's core and the world: its effects are performed, answers are handed in, its clock is kept.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use bookie::Ask;
+use ledger::Over;
 use types::chain::LogKind;
 use types::command::Command;
-use types::{BookieId, Epoch, MonoTime, SessionId, WallTime};
+use types::{BookieId, CommandId, Epoch, MonoTime, Reason, SessionId, ShardId, WallTime};
 
 use super::agenda::{Nanos, SECOND};
 use super::event::{Message, MetaAsk, ReplyTo, Said, Timer};
@@ -16,74 +19,91 @@ use super::world::World;
 const RUN_TIMEOUT: Nanos = 2 * SECOND;
 
 impl World {
-    /// Begins to serve the shard.
-    pub(super) fn shard_open(&mut self, at: usize, owner: &Option<SessionId>) {
+    /// Begins to serve a shard.
+    pub(super) fn shard_open(&mut self, at: usize, shard: ShardId, owner: &Option<SessionId>) {
         let Some(session) = self.servers[at].session else {
             return;
         };
-        if self.servers[at].shard.is_some() {
+        if self.servers[at].serving_shard(shard).is_some() {
             return;
         }
-        let others = self
-            .servers
-            .iter()
-            .any(|s| s.shard.is_some() && s.session == *owner && s.session != Some(session));
+        let others = self.servers.iter().any(|s| {
+            s.serving_shard(shard).is_some() && s.session == *owner && s.session != Some(session)
+        });
         if others {
             self.marks.hit(Mark::ClaimedFromLiving);
         }
         let key = self.next_number();
         let setup = ShardSetup {
-            shard: self.shard,
+            shard,
             topic: self.topic.clone(),
             session,
             seed: self.rng.u128(),
             config: self.swarm.shard.clone(),
         };
         let server = &mut self.servers[at];
-        server.is_certain_told = true;
-        server.shard = Some(Serving {
+        server.serving.push(Serving {
             key,
             shard: Shard::new(setup),
             timer: None,
             runs: Vec::new(),
+            is_certain_told: true,
+            cursors: BTreeMap::new(),
+            again: VecDeque::new(),
         });
         let candidates = server.candidates.clone();
-        self.trace(|| format!("serving-{at} opens the shard key={key}"));
-        self.shard_event(at, ShardEvent::Candidates(candidates));
-        self.shard_event(at, ShardEvent::Open);
+        self.trace(|| format!("serving-{at} opens {shard} key={key}"));
+        self.shard_event(at, key, ShardEvent::Candidates(candidates));
+        self.shard_event(at, key, ShardEvent::Open);
         for (stream, opening) in std::mem::take(&mut self.servers[at].waiting) {
-            self.opened(at, stream, opening);
+            self.opened(at, key, stream, opening);
         }
     }
 
-    /// Whether the node's own clock says that its lease is certain; told to the shard when it changed.
+    /// Whether the node's own clock says that its lease is certain; told to each shard when it changed.
     pub(super) fn lease_looked_at(&mut self, at: usize) {
+        for key in self.servers[at].keys() {
+            self.lease_told(at, key);
+        }
+    }
+
+    fn lease_told(&mut self, at: usize, key: u64) {
         let server = &mut self.servers[at];
         let is_certain = self.now < server.certain_until;
-        if server.shard.is_some() && server.is_certain_told != is_certain {
-            server.is_certain_told = is_certain;
+        if let Some(serving) = server.serving_mut(key)
+            && serving.is_certain_told != is_certain
+        {
+            serving.is_certain_told = is_certain;
             if !is_certain {
                 self.marks.hit(Mark::LeaseUncertain);
             }
-            self.shard_handles(at, ShardEvent::LeaseCertain(is_certain));
+            self.shard_handles(at, key, ShardEvent::LeaseCertain(is_certain));
         }
     }
 
-    /// Hands the shard an event, and what it gives rise to.
-    pub(super) fn shard_event(&mut self, at: usize, event: ShardEvent) {
-        self.lease_looked_at(at);
-        self.shard_handles(at, event);
-        while let Some(event) = self.servers[at].again.pop_front() {
-            self.shard_handles(at, event);
+    /// Hands a shard an event, and what it gives rise to.
+    pub(super) fn shard_event(&mut self, at: usize, key: u64, event: ShardEvent) {
+        self.lease_told(at, key);
+        self.shard_handles(at, key, event);
+        let next = |server: &mut Server| server.serving_mut(key)?.again.pop_front();
+        while let Some(event) = next(&mut self.servers[at]) {
+            self.shard_handles(at, key, event);
         }
-        self.shard_timer(at);
+        self.shard_timer(at, key);
     }
 
-    fn shard_handles(&mut self, at: usize, event: ShardEvent) {
+    /// The same, for all shards that are served there.
+    pub(super) fn every_shard(&mut self, at: usize, event: &ShardEvent) {
+        for key in self.servers[at].keys() {
+            self.shard_event(at, key, event.clone());
+        }
+    }
+
+    fn shard_handles(&mut self, at: usize, key: u64, event: ShardEvent) {
         let now = self.now;
         let server = &mut self.servers[at];
         let mono = MonoTime::from_nanos(now - server.began + SECOND);
-        let Some(serving) = &mut server.shard else {
+        let Some(serving) = server.serving_mut(key) else {
             return;
         };
         let mut effects = Vec::new();
@@ -99,24 +119,25 @@ impl World {
             self.violations(found);
         }
         for effect in effects {
-            self.shard_wants(at, effect);
+            self.shard_wants(at, key, effect);
         }
     }
 
-    fn shard_timer(&mut self, at: usize) {
+    fn shard_timer(&mut self, at: usize, key: u64) {
         let server = &mut self.servers[at];
-        let Some(serving) = &mut server.shard else {
+        let began = server.began;
+        let Some(serving) = server.serving_mut(key) else {
             return;
         };
         let Some(due) = serving.shard.deadline() else {
             return;
         };
-        let due = (due.as_nanos() + server.began)
+        let due = (due.as_nanos() + began)
             .saturating_sub(SECOND)
             .max(self.now);
         if serving.timer.is_none_or(|timer| timer > due) {
             serving.timer = Some(due);
-            let timer = Timer::Shard(serving.key);
+            let timer = Timer::Shard(key);
             let wait = due - self.now;
             self.server_timer(at, wait, timer);
         }
@@ -124,24 +145,23 @@ impl World {
 
     pub(super) fn shard_timed(&mut self, at: usize, key: u64) {
         let now = self.now;
-        let Some(serving) = &mut self.servers[at].shard else {
+        let Some(serving) = self.servers[at].serving_mut(key) else {
             return;
         };
-        if serving.key == key && serving.timer.is_some_and(|timer| timer <= now) {
+        if serving.timer.is_some_and(|timer| timer <= now) {
             serving.timer = None;
-            self.shard_event(at, ShardEvent::Deadline);
+            self.shard_event(at, key, ShardEvent::Deadline);
         }
     }
 
-    fn shard_wants(&mut self, at: usize, effect: ShardEffect) {
-        let Some(serving) = &self.servers[at].shard else {
+    fn shard_wants(&mut self, at: usize, key: u64, effect: ShardEffect) {
+        if !self.serves(at, key) {
             return;
-        };
-        let (key, epoch) = (serving.key, serving.shard.epoch());
+        }
         match effect {
             ShardEffect::Send { bookie, request } => self.shard_sends(at, key, bookie, request),
             ShardEffect::Run { tag, bookie, run } => {
-                if let Some(serving) = &mut self.servers[at].shard {
+                if let Some(serving) = self.servers[at].serving_mut(key) {
                     serving.runs.push(tag);
                 }
                 if let Some(bookie) = self.bookie_of(bookie) {
@@ -158,44 +178,37 @@ impl World {
             }
             ShardEffect::Claim(claim) => {
                 self.claims(at);
-                let command = claim.command;
-                let ask = MetaAsk::Command(Box::new(Command::ClaimShard(claim)));
-                self.call(
-                    at,
-                    Call::Change {
-                        shard: key,
-                        command,
-                    },
-                    ask,
-                );
+                self.asks_change(at, key, claim.command, Command::ClaimShard(claim));
             }
             ShardEffect::Command(change) => {
-                let command = change.command;
-                let ask = MetaAsk::Command(Box::new(Command::ChangeShard(change)));
-                self.call(
-                    at,
-                    Call::Change {
-                        shard: key,
-                        command,
-                    },
-                    ask,
-                );
+                self.asks_change(at, key, change.command, Command::ChangeShard(change));
             }
             ShardEffect::Query { id, query } => {
                 self.call(at, Call::Query { shard: key, id }, MetaAsk::Query(query));
             }
-            told => self.shard_tells(at, epoch, told),
+            told => self.shard_tells(at, key, told),
         }
     }
 
+    /// A shard asks meta for a claim or a change.
+    fn asks_change(&mut self, at: usize, shard: u64, command: CommandId, change: Command) {
+        let call = Call::Change { shard, command };
+        self.call(at, call, MetaAsk::Command(Box::new(change)));
+    }
+
     /// What goes to clients and people.
-    fn shard_tells(&mut self, at: usize, epoch: Option<Epoch>, effect: ShardEffect) {
+    fn shard_tells(&mut self, at: usize, key: u64, effect: ShardEffect) {
+        let Some(serving) = self.servers[at].serving_mut(key) else {
+            return;
+        };
         match effect {
             ShardEffect::Tell { stream, told } => {
+                let (shard, epoch) = (serving.shard.setup().shard, serving.shard.epoch());
+                self.told_by(shard, &told);
                 self.server_says(stream.get(), Said::Told { told, epoch });
             }
             ShardEffect::CursorDurable { subscription, .. } => {
-                if let Some(stream) = self.servers[at].cursors.remove(&subscription)
+                if let Some(stream) = serving.cursors.remove(&subscription)
                     && let Some(plan) = self.sub_of(stream)
                 {
                     let name = self.subs[plan].name.clone();
@@ -208,9 +221,9 @@ impl World {
                 }
             }
             ShardEffect::CursorRefused { subscription, .. } => {
-                self.servers[at].cursors.remove(&subscription);
+                serving.cursors.remove(&subscription);
             }
-            ShardEffect::Opened { epoch, notes } => self.shard_opened(at, epoch, &notes),
+            ShardEffect::Opened { epoch, notes } => self.shard_opened(at, key, epoch, &notes),
             ShardEffect::Stuck(stuck) => {
                 self.trace(|| format!("serving-{at} waits: {stuck:?}"));
                 match stuck {
@@ -227,7 +240,15 @@ impl World {
                 "I13",
                 format!("{bookie} holds another payload {ledger} {entry}"),
             ),
-            ShardEffect::Over(ended) => self.shard_over(at, &ended),
+            ShardEffect::Unreadable(batch) => self.violation(
+                "I22",
+                format!("a stored batch is not what it says {batch:?}"),
+            ),
+            ShardEffect::Trimmed { log, first, .. } => {
+                self.trace(|| format!("serving-{at} trims {log:?} first={first}"));
+                self.marks.hit(Mark::Trimmed);
+            }
+            ShardEffect::Over(ended) => self.shard_over(at, key, &ended),
             ShardEffect::Send { .. }
             | ShardEffect::Run { .. }
             | ShardEffect::Claim(_)
@@ -236,17 +257,23 @@ impl World {
         }
     }
 
-    fn shard_opened(&mut self, at: usize, epoch: Epoch, notes: &topic::OpeningNotes) {
+    fn shard_opened(&mut self, at: usize, key: u64, epoch: Epoch, notes: &topic::OpeningNotes) {
+        let Some(shard) = self.servers[at].serving_mut(key).map(|s| s.id()) else {
+            return;
+        };
         self.trace(|| format!("serving-{at} serves epoch={epoch} {notes:?}"));
-        if notes.cursors_missing > 0 && !self.swarm.is_beyond {
+        // An owner that was deposed while it replayed may hear of a subscription that its successor made.
+        let is_newest = self
+            .shard_view(shard)
+            .is_some_and(|(view, _)| view.record.epoch == epoch);
+        if notes.cursors_missing > 0 && is_newest && !self.swarm.is_beyond {
             self.violation(
                 "I28",
                 format!("epoch {epoch}: cursors are missing {notes:?}"),
             );
         }
         let serving = |s: &Server| {
-            s.shard
-                .as_ref()
+            s.serving_shard(shard)
                 .is_some_and(|s| s.shard.owned().is_serving())
         };
         if self.servers.iter().filter(|s| serving(s)).count() > 1 {
@@ -254,19 +281,30 @@ impl World {
         }
     }
 
-    fn shard_over(&mut self, at: usize, ended: &Ended) {
+    fn shard_over(&mut self, at: usize, key: u64, ended: &Ended) {
         self.trace(|| format!("serving-{at} over: {ended:?}"));
         match ended {
-            Ended::Owner(ledger::Over::Released) => self.marks.hit(Mark::Released),
+            Ended::Owner(Over::Released) => self.marks.hit(Mark::Released),
             Ended::Owner(_) => {}
             Ended::Unusable(problem) => {
                 self.violation("open", format!("the logs cannot be used: {problem}"));
             }
         }
+        let is_no_more = matches!(
+            ended,
+            Ended::Owner(
+                Over::Deleted
+                    | Over::ClaimRefused {
+                        reason: Some(Reason::TopicNotFound)
+                    }
+            )
+        );
         let server = &mut self.servers[at];
-        server.shard = None;
-        server.cursors.clear();
-        server.again.clear();
+        if is_no_more && server.serving_mut(key).map(|s| s.id()) == server.shard_known() {
+            server.topic = None; // What the node knew of the name is old.
+        }
+        server.serving.retain(|serving| serving.key != key);
+        self.deletion_goes_on(at, key);
     }
 
     fn shard_sends(&mut self, at: usize, key: u64, id: BookieId, request: ledger::Request) {
@@ -318,12 +356,16 @@ impl World {
             }
         };
         let lost = ShardEvent::Lost(id);
-        if !is_sent && !self.servers[at].again.contains(&lost) {
-            self.servers[at].again.push_back(lost);
+        if let Some(serving) = self.servers[at].serving_mut(key)
+            && !is_sent
+            && !serving.again.contains(&lost)
+        {
+            serving.again.push_back(lost);
         }
     }
 
-    fn bookie_of(&self, id: BookieId) -> Option<usize> {
+    /// The place of a bookie.
+    pub(super) fn bookie_of(&self, id: BookieId) -> Option<usize> {
         self.bookies.iter().position(|bookie| bookie.id == Some(id))
     }
 
@@ -384,7 +426,7 @@ impl World {
             _ => return,
         };
         if self.serves(at, key) {
-            self.shard_event(at, ShardEvent::Answer { bookie, answer });
+            self.shard_event(at, key, ShardEvent::Answer { bookie, answer });
         }
     }
 
@@ -395,10 +437,7 @@ impl World {
         tag: u64,
         items: Vec<types::storage::RunItem>,
     ) {
-        if !self.serves(at, key) {
-            return;
-        }
-        let Some(serving) = &mut self.servers[at].shard else {
+        let Some(serving) = self.servers[at].serving_mut(key) else {
             return;
         };
         let Some(place) = serving.runs.iter().position(|run| *run == tag) else {
@@ -407,6 +446,7 @@ impl World {
         serving.runs.swap_remove(place);
         self.shard_event(
             at,
+            key,
             ShardEvent::Run {
                 tag,
                 items,

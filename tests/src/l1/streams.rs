@@ -2,8 +2,8 @@
 
 use topic::StreamId;
 use types::command::Command;
-use types::topic::{StartPosition, SubscriptionMode, SubscriptionRecord};
-use types::{SubscriptionName, WallTime};
+use types::topic::{Retention, StartPosition, SubscriptionMode, SubscriptionRecord};
+use types::{SubscriptionId, SubscriptionName, WallTime};
 
 use super::agenda::{MS, Nanos, SECOND};
 use super::event::{Event, Frame, Message, Opening, Said};
@@ -36,6 +36,12 @@ pub(super) enum Who {
     Once(usize),
     /// Somebody's who makes a subscription.
     Subscriber(usize),
+    /// Somebody's who takes one away.
+    Remover(usize),
+    /// Somebody's who deletes the topic.
+    Deleter,
+    /// Somebody's who asks for one that is gone.
+    Ghost,
 }
 
 /// A subscription of the run.
@@ -46,6 +52,14 @@ pub(super) struct Sub {
     pub(super) mode: SubscriptionMode,
     pub(super) start: StartPosition,
     pub(super) ack_deadline: std::time::Duration,
+    /// The end of what was acked when somebody began to delete it.
+    pub(super) leaves_at: Option<u64>,
+    /// How often it was deleted.
+    pub(super) deleted: u32,
+    /// The last one of its name that was deleted.
+    pub(super) gone: Option<SubscriptionId>,
+    /// The end of what was acked before it was made.
+    pub(super) floor: u64,
     /// When it was first tried.
     pub(super) tried: Option<Nanos>,
     pub(super) record: Option<SubscriptionRecord>,
@@ -76,7 +90,10 @@ impl World {
         hint: Option<usize>,
         make: impl FnOnce(StreamId) -> Opening,
     ) -> u64 {
-        let server = hint.unwrap_or_else(|| self.rng.index(self.servers.len()));
+        // One that never comes back is tried by nobody for ever.
+        let all = 0..self.servers.len();
+        let there: Vec<usize> = all.filter(|at| !self.servers[*at].is_gone).collect();
+        let server = hint.unwrap_or_else(|| there[self.rng.index(there.len())]);
         let number = self.next_number();
         let stream = Stream {
             who,
@@ -231,6 +248,9 @@ impl World {
             Who::Consumer(at) => self.consumer_hears(at, number, said),
             Who::Once(at) => self.once_hears(at, number, said),
             Who::Subscriber(at) => self.subscriber_hears(at, said),
+            Who::Remover(at) => self.remover_hears(at, said),
+            Who::Deleter => self.deleter_hears(number, said),
+            Who::Ghost => self.ghost_hears(number, said),
         }
     }
 
@@ -243,7 +263,7 @@ impl World {
             Who::Producer(at) => self.producer_lost(at, number, None),
             Who::Consumer(at) => self.consumer_lost(at, number, None),
             Who::Once(at) => self.once_lost(at, number),
-            Who::Subscriber(_) => {}
+            Who::Subscriber(_) | Who::Remover(_) | Who::Deleter | Who::Ghost => {}
         }
     }
 
@@ -257,21 +277,36 @@ impl World {
             .map(|(at, _)| at)
     }
 
+    /// The attempt to serve that a stream belongs to.
+    pub(super) fn shard_of(&self, stream: u64) -> Option<u64> {
+        self.streams.get(&stream)?.shard
+    }
+
     /// The subscription that a stream makes.
     pub(super) fn sub_of(&self, stream: u64) -> Option<usize> {
         match self.streams.get(&stream)?.who {
             Who::Subscriber(at) => Some(at),
-            Who::Producer(_) | Who::Consumer(_) | Who::Once(_) => None,
+            Who::Producer(_)
+            | Who::Consumer(_)
+            | Who::Once(_)
+            | Who::Remover(_)
+            | Who::Deleter
+            | Who::Ghost => None,
         }
     }
 
     /// A subscription is made, or tried again.
     pub(super) fn subscribe(&mut self, at: usize, attempt: u32) {
         let sub = &mut self.subs[at];
-        if sub.record.is_some() || sub.attempt != attempt {
+        if sub.record.is_some() || sub.attempt != attempt || !self.life.is_there() {
             return;
         }
-        sub.tried.get_or_insert(self.now);
+        if sub.tried.is_none() {
+            sub.tried = Some(self.now);
+            if sub.deleted == 0 {
+                sub.floor = self.acked_end;
+            }
+        }
         sub.attempt += 1;
         let attempt = sub.attempt;
         let hint = sub.hint.take();
@@ -280,11 +315,33 @@ impl World {
         self.agenda.put(self.now + SUBSCRIBE_AGAIN, again);
     }
 
+    /// Once every subscription is there, what all of them acked may be dropped: none begins later and would miss it.
+    fn let_trim(&mut self) {
+        if self.swarm.trims && self.subs.iter().all(|sub| sub.record.is_some()) {
+            let update = Command::UpdateTopic {
+                name: self.topic.clone(),
+                retention: Retention {
+                    time: Some(self.swarm.retention),
+                    bytes: None,
+                },
+            };
+            // A topic that is being deleted may be gone already.
+            if let Err(problem) = self.meta_execute(&update)
+                && !(self.life.is_leaving() && problem.reason == types::Reason::TopicNotFound)
+            {
+                self.violation("M", format!("retention is not changed: {problem}"));
+            }
+        }
+    }
+
     fn subscriber_hears(&mut self, at: usize, said: Said) {
         match said {
+            Said::Subscribed(record)
+                if self.subs[at].gone >= Some(record.id) || self.life.id != Some(record.topic) => {}
             Said::Subscribed(record) => {
                 if self.subs[at].record.replace(record).is_none() {
                     self.subscribed(at);
+                    self.let_trim();
                 }
             }
             Said::Told {
@@ -299,7 +356,7 @@ impl World {
                 self.agenda
                     .put(self.now + wait, Event::Subscribe { at, attempt });
             }
-            Said::Told { .. } => {}
+            Said::Told { .. } | Said::Unsubscribed(_) | Said::TopicDeleted(_) => {}
         }
     }
 }

@@ -41,11 +41,21 @@ pub enum Harm {
     Client,
     /// Owners give shards up.
     Release,
+    /// Bookies are lost for good.
+    Gone,
+    /// Bookies are drained for a while.
+    Drain,
+    /// Words come long after those that were said later.
+    Late,
+    /// Subscriptions are deleted, and made again.
+    Unsubscribe,
+    /// The topic is deleted, and made again.
+    DeleteTopic,
 }
 
 impl Harm {
     /// Every harm.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::Delay,
         Self::Loss,
         Self::Disorder,
@@ -61,6 +71,20 @@ impl Harm {
         Self::Lapse,
         Self::Client,
         Self::Release,
+        Self::Gone,
+        Self::Drain,
+        Self::Late,
+        Self::Unsubscribe,
+        Self::DeleteTopic,
+    ];
+
+    /// Those that are drawn after all else of a seed, which so stays what it was before they came.
+    const DRAWN_LAST: [Self; 5] = [
+        Self::Gone,
+        Self::Drain,
+        Self::Late,
+        Self::Unsubscribe,
+        Self::DeleteTopic,
     ];
 }
 
@@ -101,6 +125,14 @@ pub struct Swarm {
     pub recuts: bool,
     /// The serving nodes' configuration.
     pub shard: ShardConfig,
+    /// Whether messages that every subscription acked are dropped.
+    pub trims: bool,
+    /// How long they stay all the same.
+    pub retention: Duration,
+    /// Whether copies are made anew: meta's auditor looks, bookies repair, and give up what lives elsewhere.
+    pub repairs: bool,
+    /// How long a bookie may be away until its copies are made anew elsewhere.
+    pub grace: Duration,
     /// Bytes of a bookie's journal file.
     pub journal: ByteSize,
     /// Bytes of a bookie's memtable.
@@ -129,6 +161,7 @@ impl Swarm {
         let is_quiet = rng.one_in(25);
         let mut harms: Vec<Harm> = Harm::ALL
             .into_iter()
+            .filter(|harm| !Harm::DRAWN_LAST.contains(harm))
             .filter(|_| !is_quiet && rng.below(8) < of_eight)
             .collect();
         let may_lose = quorum.ack() > 1;
@@ -139,11 +172,16 @@ impl Swarm {
         let damageable = harms.contains(&Harm::DiskLoss).then(|| rng.index(bookies));
         let gone_bookie =
             (may_lose && rng.one_in(3)).then(|| damageable.unwrap_or_else(|| rng.index(bookies)));
-        let shard = shard_config(&rng);
+        let mut shard = shard_config(&rng);
+        // A fork of its own: what else is drawn for a seed does not depend on it.
+        let trim = rng.fork("trim");
+        let ms = Duration::from_millis;
+        shard.trim_interval = ms(trim.within(100..=4_000));
+        let (trims, retention) = (trim.one_in(2), ms(trim.below(2) * trim.below(5_000)));
         // Ledgers of few entries make long chains, which cost more than they show.
         let is_small = shard.ledger.ledger_entries_max <= 3;
         let gone_server = rng.one_in(3).then(|| rng.index(servers));
-        Self {
+        let mut swarm = Self {
             seed,
             bookies,
             servers,
@@ -160,10 +198,29 @@ impl Swarm {
             batch: rng.within(1..=6),
             payload: 40 + rng.index(700),
             recuts: rng.one_in(6),
+            trims,
+            retention,
             shard,
             journal: ByteSize::new([32 << 10, 64 << 10, 256 << 10][rng.index(3)]),
             memtable: ByteSize::new([4 << 10, 16 << 10, 64 << 10][rng.index(3)]),
+            repairs: false,
+            grace: Duration::ZERO,
+        };
+        swarm.draw_last(&rng, is_quiet, may_lose);
+        swarm
+    }
+
+    /// What came to be later: half of the seeds know none of it, and are what they were.
+    fn draw_last(&mut self, rng: &Rng, is_quiet: bool, may_lose: bool) {
+        let rng = rng.fork("copies");
+        self.repairs = rng.one_in(2);
+        self.grace = Duration::from_millis(rng.within(300..=4_000));
+        if !self.repairs || is_quiet {
+            return;
         }
+        let last = Harm::DRAWN_LAST.into_iter();
+        let last = last.filter(|harm| may_lose || *harm != Harm::Gone);
+        self.harms.extend(last.filter(|_| rng.one_in(2)));
     }
 
     /// Whether this harm may be done.

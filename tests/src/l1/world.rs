@@ -3,34 +3,28 @@
 use std::collections::BTreeMap;
 
 use host::Rng;
-use types::command::{Command, Reply};
+use types::command::Command;
 use types::topic::{StartPosition, SubscriptionMode};
 use types::{ClusterId, ShardId, TopicName, WallTime};
 
 use super::agenda::{Agenda, MS, Nanos, SECOND};
-use super::bookies::{Bookie, Process};
+use super::bookies::Bookie;
 use super::consumers::Consumer;
-use super::event::{Event, Message, ProducerTimer};
-use super::marks::Marks;
+use super::delete::Life;
+use super::event::{Asker, Event, Message, ProducerTimer};
+use super::marks::{Mark, Marks};
 use super::meta::Meta;
 use super::nemesis::Act;
 use super::net::{Fate, Host, Net};
 use super::observer::{Found, Observer, Violation};
 use super::once::Once;
 use super::producers::Producer;
+use super::proof::Proof;
 use super::servers::Server;
 use super::streams::{Stream, Sub};
 use super::swarm::{Harm, Swarm};
 use super::trace::{History, Trace};
-use crate::history::{self, Name};
 
-/// The one shard's name in the history.
-pub(super) const PARTITION: &str = "p";
-
-/// How long after the harm everything must be finished.
-const PATIENCE: Nanos = 60 * SECOND;
-/// How long a world in which more was lost than is promised goes on after the harm.
-const BEYOND: Nanos = 15 * SECOND;
 /// Most events at one moment: more means that somebody spins.
 const AT_ONCE_MAX: u64 = 50_000;
 
@@ -57,6 +51,8 @@ pub(super) struct World {
     pub(super) consumers: Vec<Consumer>,
     pub(super) once: Vec<Once>,
     pub(super) subs: Vec<Sub>,
+    /// The first offset above all that producers heard was stored.
+    pub(super) acked_end: u64,
     pub(super) streams: BTreeMap<u64, Stream>,
     pub(super) paused: BTreeMap<Host, Pause>,
     /// How long the next claimant will stand still.
@@ -64,13 +60,18 @@ pub(super) struct World {
     pub(super) observer: Observer,
     pub(super) history: History,
     pub(super) marks: Marks,
+    /// The bookie that may lose its disk now.
+    pub(super) victim: Option<usize>,
+    pub(super) proof: Proof,
+    /// The topic's one shard.
     pub(super) shard: ShardId,
     pub(super) topic: TopicName,
+    pub(super) life: Life,
     pub(super) is_healed: bool,
     pub(super) events: u64,
     at_once: u64,
     numbers: u64,
-    is_done: bool,
+    pub(super) is_done: bool,
     violations: Vec<Violation>,
     trace: Trace,
 }
@@ -97,14 +98,18 @@ impl World {
             consumers: Vec::new(),
             once: (0..rng.index(3)).map(|_| Once::default()).collect(),
             subs: Vec::new(),
+            acked_end: 0,
             streams: BTreeMap::new(),
             paused: BTreeMap::new(),
             trap: None,
             observer: Observer::new(swarm.bookies),
             history,
             marks: Marks::default(),
+            victim: swarm.damageable,
+            proof: Proof::default(),
             shard: ShardId::new(0),
             topic,
+            life: Life::default(),
             is_healed: false,
             events: 0,
             at_once: 0,
@@ -127,15 +132,7 @@ impl World {
         };
         self.meta_execute(&bootstrap)
             .expect("an empty store takes it");
-        let create = Command::CreateTopic {
-            name: self.topic.clone(),
-            quorum: self.swarm.quorum,
-            at,
-        };
-        match self.meta_execute(&create) {
-            Ok(Reply::Topic(topic)) => self.shard = topic.shards[0],
-            other => self.violation("M", format!("no topic: {other:?}")),
-        }
+        self.make_topic();
         for bookie in 0..self.bookies.len() {
             self.agenda.put(0, Event::BookieStarts { bookie });
         }
@@ -143,6 +140,8 @@ impl World {
             self.agenda.put(0, Event::ServerStarts { server });
         }
         self.agenda.put(0, Event::MetaLeases);
+        self.audit_starts();
+        self.sweep_starts();
         self.make_subs();
         for at in 0..self.producers.len() {
             let timer = ProducerTimer::Load;
@@ -169,7 +168,7 @@ impl World {
                 _ if self.rng.one_in(2) => StartPosition::Latest,
                 _ => StartPosition::Earliest,
             };
-            let label = format!("s{at}");
+            let label = self.life.label(at, 0);
             let late = if at == 0 {
                 0
             } else {
@@ -185,6 +184,10 @@ impl World {
                 mode,
                 start,
                 ack_deadline: std::time::Duration::from_millis(300 + self.rng.below(2_500)),
+                leaves_at: None,
+                deleted: 0,
+                gone: None,
+                floor: 0,
                 tried: None,
                 record: None,
                 attempt: 0,
@@ -232,49 +235,39 @@ impl World {
             return pause.held.push(event);
         }
         self.trace.event(self.events, self.now, &event);
+        if self.is_of_an_older_process(&event) {
+            return;
+        }
         match event {
             Event::Arrives { to, message } => self.arrives(to, *message),
             Event::JobBegins {
                 bookie,
-                life,
                 worker,
                 job,
-            } => {
-                if self.bookies[bookie].life == life {
-                    self.run_job(bookie, worker, *job);
-                }
-            }
+                ..
+            } => self.run_job(bookie, worker, *job),
             Event::JobEnds {
                 bookie,
-                life,
                 worker,
                 done,
-            } => {
-                if self.bookies[bookie].life == life {
-                    self.job_done(bookie, worker, *done);
-                }
-            }
-            Event::EngineTimer { bookie, life } if self.bookies[bookie].life == life => {
-                self.engine_timed(bookie);
-            }
-            Event::BookieTimer {
+                ..
+            } => self.job_done(bookie, worker, *done),
+            Event::EngineTimer { bookie, .. } => self.engine_timed(bookie),
+            Event::BookieTimer { bookie, timer, .. } => self.bookie_timed(bookie, timer),
+            Event::ServerTimer { server, timer, .. } => self.server_timed(server, timer),
+            Event::BookieReclaims { bookie, .. } => self.bookie_reclaims(bookie),
+            Event::EngineSays {
                 bookie,
-                life,
-                timer,
-            } if self.bookies[bookie].life == life => {
-                self.bookie_timed(bookie, timer);
-            }
-            Event::ServerTimer {
-                server,
-                life,
-                timer,
-            } if self.servers[server].life == life => {
-                self.server_timed(server, timer);
-            }
-            Event::EngineTimer { .. } | Event::BookieTimer { .. } | Event::ServerTimer { .. } => {}
+                asker,
+                ask,
+                answer,
+                ..
+            } => self.engine_says(bookie, asker, &ask, *answer),
             Event::BookieStarts { bookie } => self.bookie_start(bookie),
             Event::ServerStarts { server } => self.server_start(server),
             Event::MetaLeases => self.meta_leases(),
+            Event::MetaAudits { life } => self.meta_audits(life),
+            Event::MetaSweeps { life, is_look } => self.meta_sweeps(life, is_look),
             Event::MetaStarts { life } => self.meta_start(life),
             Event::MetaCommits { life, plan } => self.meta_commits(life, *plan),
             Event::ClientBroken { stream } => self.client_broken(stream),
@@ -283,9 +276,26 @@ impl World {
             Event::Once { at, stream } => self.once_timed(at, stream),
             Event::Consumer { at, timer } => self.consumer_timed(at, timer),
             Event::Subscribe { at, attempt } => self.subscribe(at, attempt),
+            Event::Unsubscribe { at, attempt } => self.unsubscribe(at, attempt),
+            Event::DeleteTopic { attempt } => self.delete_topic(attempt),
+            Event::MakeTopic => self.topic_returns(),
             Event::Resumes { host } => self.resumes(host),
             Event::Nemesis(act) => self.act(act),
             Event::CheckEnd => self.check_end(),
+        }
+    }
+
+    /// Whether an event is for a process that has died.
+    fn is_of_an_older_process(&self, event: &Event) -> bool {
+        match event {
+            Event::JobBegins { bookie, life, .. }
+            | Event::JobEnds { bookie, life, .. }
+            | Event::EngineTimer { bookie, life }
+            | Event::BookieTimer { bookie, life, .. }
+            | Event::BookieReclaims { bookie, life }
+            | Event::EngineSays { bookie, life, .. } => self.bookies[*bookie].life != *life,
+            Event::ServerTimer { server, life, .. } => self.servers[*server].life != *life,
+            _ => false,
         }
     }
 
@@ -313,6 +323,27 @@ impl World {
             (Host::Bookie(at), Message::MetaSays { life, call, answer }) => {
                 if self.bookies[at].life == life {
                     self.bookie_told(at, call, answer);
+                }
+            }
+            (
+                Host::Bookie(at),
+                Message::Fetch {
+                    from,
+                    life,
+                    step,
+                    run,
+                },
+            ) => {
+                let asker = Asker::Repair {
+                    bookie: from,
+                    life,
+                    step,
+                };
+                self.bookie_fetched(at, asker, run);
+            }
+            (Host::Bookie(at), Message::Fetched { life, step, items }) => {
+                if self.bookies[at].life == life {
+                    self.repair_given(at, step, items);
                 }
             }
             (
@@ -355,6 +386,17 @@ impl World {
     /// Sends a message that knows no order.
     pub(super) fn send(&mut self, from: Host, to: Host, message: Message) {
         if let Fate::Comes(first, second) = self.net.fate(self.now, from, to) {
+            let late = self.net.lateness(from, to);
+            if late > 0 {
+                self.marks.hit(Mark::Late);
+            }
+            // It comes late only, or in its time and late again.
+            let first = if second.is_some() {
+                first
+            } else {
+                first + late
+            };
+            let second = second.map(|second| second + late);
             if let Some(second) = second.filter(|_| self.swarm.allows(Harm::Disorder)) {
                 let message = Box::new(message.clone());
                 self.agenda.put(second, Event::Arrives { to, message });
@@ -394,103 +436,6 @@ impl World {
     pub(super) fn take_trace(&mut self) -> Trace {
         std::mem::take(&mut self.trace)
     }
-
-    fn check_end(&mut self) {
-        let waited = self.now - self.swarm.chaos - SECOND;
-        if self.swarm.is_beyond {
-            self.is_done = waited > BEYOND;
-        } else if self.is_finished() {
-            self.is_done = true;
-            let found = self.observer.ended(&self.meta.store);
-            self.violations(found);
-            for sub in &self.subs {
-                let drained = history::Drained {
-                    sub: Name::from(sub.label.as_str()),
-                    p: Name::from(PARTITION),
-                };
-                self.history.note(&history::Event::Drained(drained));
-            }
-        } else if waited > PATIENCE {
-            let what = self.what_hangs();
-            self.violation("liveness", what);
-        }
-        self.agenda.put(self.now + 100 * MS, Event::CheckEnd);
-    }
-
-    /// Whether every send has an outcome and every subscription got and acked everything.
-    fn is_finished(&self) -> bool {
-        if !self.producers.iter().all(Producer::is_done)
-            || !self.once.iter().all(Once::is_done)
-            || self.subs.iter().any(|sub| sub.record.is_none())
-        {
-            return false;
-        }
-        let Some((view, _)) = self.shard_now() else {
-            return false;
-        };
-        let serving = self
-            .servers
-            .iter()
-            .filter_map(|server| server.shard.as_ref());
-        let owner = serving
-            .into_iter()
-            .find(|s| s.shard.epoch() == Some(view.record.epoch));
-        let Some(stats) = owner.and_then(|owner| owner.shard.stats()) else {
-            return false;
-        };
-        stats.subscriptions.len() == self.subs.len()
-            && stats
-                .subscriptions
-                .iter()
-                .all(|sub| sub.backlog == 0 && sub.cursor == stats.confirmed_end)
-    }
-
-    fn what_hangs(&self) -> String {
-        use std::fmt::Write as _;
-        let mut text = String::new();
-        for producer in self.producers.iter().filter(|p| !p.is_done()) {
-            let _ = write!(
-                text,
-                "\n  {} acked={} of {} {producer:?}",
-                producer.name, producer.acked, producer.made
-            );
-        }
-        for sub in self.subs.iter().filter(|sub| sub.record.is_none()) {
-            let _ = write!(text, "\n  {} not made", sub.label);
-        }
-        for (at, server) in self.servers.iter().enumerate() {
-            let status = server
-                .shard
-                .as_ref()
-                .map(|s| (s.shard.status(), s.shard.stats(), s.shard.deadline()));
-            let _ = write!(
-                text,
-                "\n  serving-{at} up={} certain={} {status:?}",
-                server.is_up,
-                self.now < server.certain_until
-            );
-        }
-        for (at, bookie) in self.bookies.iter().enumerate() {
-            let stats = match &bookie.process {
-                Process::Open(engine) => Some((engine.standing(), engine.stats())),
-                Process::Opening(_) | Process::Down => None,
-            };
-            let _ = write!(
-                text,
-                "\n  bookie-{at} id={:?} {:?} {stats:?}",
-                bookie.id, bookie.process
-            );
-        }
-        if let Some((view, owner)) = self.shard_now() {
-            let owner = owner.map(|owner| (owner.name, owner.state));
-            let _ = write!(
-                text,
-                "\n  record epoch={} owner={owner:?} tails={:?}",
-                view.record.epoch, view.tails
-            );
-        }
-        text
-    }
 }
 
 /// Whose process an event is for.
@@ -500,11 +445,16 @@ fn host_of(event: &Event) -> Option<Host> {
         Event::JobBegins { bookie, .. }
         | Event::JobEnds { bookie, .. }
         | Event::EngineTimer { bookie, .. }
+        | Event::BookieReclaims { bookie, .. }
+        | Event::EngineSays { bookie, .. }
         | Event::BookieTimer { bookie, .. } => Some(Host::Bookie(*bookie)),
         Event::ServerTimer { server, .. } | Event::ServerBroken { server, .. } => {
             Some(Host::Server(*server))
         }
-        Event::MetaLeases | Event::MetaCommits { .. } => Some(Host::Meta),
+        Event::MetaLeases
+        | Event::MetaAudits { .. }
+        | Event::MetaSweeps { .. }
+        | Event::MetaCommits { .. } => Some(Host::Meta),
         _ => None,
     }
 }

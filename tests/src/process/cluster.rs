@@ -14,11 +14,16 @@ use tempfile::TempDir;
 
 use super::child::Process;
 use super::commands::{Node, Role};
+use super::network::{Network, TEST};
 use super::ports::free_addresses;
+use super::tool::Tool;
 use crate::history::{Event, Fault, HistoryWriter, Name, Phase};
 
 /// How long a node may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a command may take.
+const ASK_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a node may take to end when asked.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -31,6 +36,8 @@ pub struct Cluster {
     running: BTreeMap<String, Process>,
     starts: BTreeMap<String, u32>,
     history: Option<HistoryWriter>,
+    /// Dropped after the processes in it.
+    network: Option<Network>,
     /// Dropped last, after the processes.
     dir: Option<TempDir>,
 }
@@ -68,22 +75,92 @@ impl Cluster {
         bookies: usize,
         serving: usize,
     ) -> anyhow::Result<Self> {
+        let names = names(metas, bookies, serving);
+        let addresses = free_addresses(names.len())?;
         let mut cluster = Self::empty(binary)?;
-        let addresses = free_addresses(metas.len() + bookies + serving)?;
-        let (at_meta, others) = addresses.split_at(metas.len());
-        for (name, address) in metas.iter().zip(at_meta) {
-            cluster.add(Role::Meta, name.clone(), *address, &[])?;
+        cluster.add_all(names.into_iter().zip(addresses).collect())?;
+        for name in metas {
             cluster.node(name)?.etcd = etcd.map(ToOwned::to_owned);
         }
-        for (index, address) in others.iter().enumerate() {
-            let (role, name) = if index < bookies {
-                (Role::Bookie, format!("bookie-{}", index + 1))
-            } else {
-                (Role::Serving, format!("serving-{}", index - bookies + 1))
-            };
-            cluster.add(role, name, *address, at_meta)?;
-        }
         Ok(cluster)
+    }
+
+    /// As [`Cluster::separate`], each node in a network of its own; none where the machine does not permit it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::separate`].
+    pub fn in_network(
+        binary: &Path,
+        bookies: usize,
+        serving: usize,
+    ) -> anyhow::Result<Option<Self>> {
+        let names = names(&["meta".to_owned()], bookies, serving);
+        let all: Vec<String> = names.iter().map(|(_, name)| name.clone()).collect();
+        let Some(network) = Network::lay_out(&all)? else {
+            return Ok(None);
+        };
+        let mut cluster = Self::empty(binary)?;
+        let mut nodes = Vec::new();
+        for (role, name) in names {
+            let address = network.address(&name)?;
+            nodes.push(((role, name), address));
+        }
+        cluster.add_all(nodes)?;
+        for name in all {
+            cluster.node(&name)?.wrapper = network.command(&name);
+        }
+        cluster.network = Some(network);
+        Ok(Some(cluster))
+    }
+
+    /// Drops what goes from one node to another from now on; see [`Network::cut`].
+    ///
+    /// # Errors
+    ///
+    /// Where nodes have no networks of their own.
+    pub fn cut(&mut self, from: &str, to: &str) -> anyhow::Result<()> {
+        self.note("cut", &format!("{from}>{to}"), Phase::Start);
+        let network = self.network.as_mut();
+        network.context("the nodes share a network")?.cut(from, to)
+    }
+
+    /// Drops everything from and to a node, from and to the test too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::cut`].
+    pub fn isolate(&mut self, name: &str) -> anyhow::Result<()> {
+        let mut others: Vec<String> = self.nodes.keys().cloned().collect();
+        others.push(TEST.to_owned());
+        for other in others.iter().filter(|other| *other != name) {
+            self.cut(name, other)?;
+            self.cut(other, name)?;
+        }
+        Ok(())
+    }
+
+    /// Lets everything through again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::cut`].
+    pub fn heal(&mut self) -> anyhow::Result<()> {
+        let network = self.network.as_mut();
+        network.context("the nodes share a network")?.heal()?;
+        self.note("cut", "all", Phase::Stop);
+        Ok(())
+    }
+
+    /// Adds nodes with their addresses, meta's among them.
+    fn add_all(&mut self, nodes: Vec<((Role, String), SocketAddr)>) -> anyhow::Result<()> {
+        let meta = nodes.iter().filter(|((role, _), _)| *role == Role::Meta);
+        let meta: Vec<SocketAddr> = meta.map(|(_, address)| *address).collect();
+        for ((role, name), address) in nodes {
+            let known: &[SocketAddr] = if role == Role::Meta { &[] } else { &meta };
+            self.add(role, name, address, known)?;
+        }
+        Ok(())
     }
 
     /// Lays out one process with all roles, `standalone`.
@@ -107,6 +184,7 @@ impl Cluster {
             running: BTreeMap::new(),
             starts: BTreeMap::new(),
             history: None,
+            network: None,
             dir: Some(dir),
         })
     }
@@ -128,8 +206,26 @@ impl Cluster {
             meta: meta.to_vec(),
             etcd: None,
             extra: Vec::new(),
+            wrapper: Vec::new(),
         };
         self.nodes.insert(name, node);
+        Ok(())
+    }
+
+    /// Adds a meta node on an etcd. The other nodes know of it from their next start on.
+    ///
+    /// # Errors
+    ///
+    /// When a directory or a port cannot be had.
+    pub fn add_meta(&mut self, name: &str, etcd: &str) -> anyhow::Result<()> {
+        let address = *free_addresses(1)?.first().context("one address")?;
+        self.add(Role::Meta, name.to_owned(), address, &[])?;
+        self.node(name)?.etcd = Some(etcd.to_owned());
+        for node in self.nodes.values_mut() {
+            if node.role != Role::Meta {
+                node.meta.push(address);
+            }
+        }
         Ok(())
     }
 
@@ -180,6 +276,22 @@ impl Cluster {
     pub fn pids(&self) -> BTreeMap<String, u32> {
         let pids = self.running.iter().map(|(name, p)| (name.clone(), p.pid()));
         pids.collect()
+    }
+
+    /// Asks the cluster by the command line, such as `cluster nodes`: what it answers as JSON.
+    ///
+    /// # Errors
+    ///
+    /// The command's, with what it said.
+    pub fn ask(&self, line: &str) -> anyhow::Result<serde_json::Value> {
+        let servers: Vec<String> = self.nodes(Role::Serving).map(Node::endpoint).collect();
+        let servers = servers.join(",");
+        let words = line
+            .split_whitespace()
+            .chain(["--json", "--server", &servers]);
+        let ended = Tool::new(&self.binary)?.run(words, ASK_LIMIT)?;
+        anyhow::ensure!(ended.code == Some(0), "{line}: {}", ended.stderr);
+        Ok(serde_json::from_str(&ended.text())?)
     }
 
     /// Starts a node and waits until it listens.
@@ -247,7 +359,8 @@ impl Cluster {
             .dir()
             .join("logs")
             .join(format!("{name}.{}.log", self.starts[name]));
-        let process = Process::spawn(name, &self.binary, node.arguments(), &log)?;
+        let (program, arguments) = node.command(&self.binary);
+        let process = Process::spawn(name, &program, arguments, &log)?;
         let address = node.listen;
         self.running.insert(name.to_owned(), process);
         if self.starts[name] > 1 {
@@ -267,6 +380,18 @@ impl Cluster {
         self.process(name)?.kill()?;
         self.running.remove(name);
         Ok(())
+    }
+
+    /// `kill -9` of one node, and everything on its disks is gone.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or its directory cannot be emptied.
+    pub fn wipe(&mut self, name: &str) -> anyhow::Result<()> {
+        self.kill(name)?;
+        let dir = self.node(name)?.data_dir.clone();
+        std::fs::remove_dir_all(&dir)?;
+        Ok(std::fs::create_dir_all(&dir)?)
     }
 
     /// `kill -9` of all, at once.
@@ -326,6 +451,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// Writes to the history that something beside the cluster's own nodes was killed, or came back.
+    pub fn note_kill(&self, what: &str, phase: Phase) {
+        self.note("kill", what, phase);
+    }
+
     fn note(&self, fault: &str, node: &str, phase: Phase) {
         if let Some(history) = &self.history {
             history.record(&Event::Nem(Fault {
@@ -336,6 +466,14 @@ impl Cluster {
             }));
         }
     }
+}
+
+/// The nodes of a cluster: these of meta, bookies `bookie-1` …, serving nodes `serving-1` …
+fn names(metas: &[String], bookies: usize, serving: usize) -> Vec<(Role, String)> {
+    let metas = metas.iter().map(|name| (Role::Meta, name.clone()));
+    let bookies = (1..=bookies).map(|n| (Role::Bookie, format!("bookie-{n}")));
+    let serving = (1..=serving).map(|n| (Role::Serving, format!("serving-{n}")));
+    metas.chain(bookies).chain(serving).collect()
 }
 
 impl std::fmt::Debug for Cluster {

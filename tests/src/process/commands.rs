@@ -60,6 +60,8 @@ pub struct Node {
     pub etcd: Option<String>,
     /// Further arguments of this node.
     pub extra: Vec<OsString>,
+    /// A program and its arguments that run the binary, such as one that injects faults; empty: the binary runs itself.
+    pub wrapper: Vec<OsString>,
 }
 
 impl Node {
@@ -94,6 +96,17 @@ impl Node {
         arguments
     }
 
+    /// The program to start for `binary`, and its arguments.
+    pub fn command(&self, binary: &Path) -> (PathBuf, Vec<OsString>) {
+        let mut words = self.wrapper.iter().cloned();
+        let Some(program) = words.next() else {
+            return (binary.to_owned(), self.arguments());
+        };
+        let binary = std::iter::once(binary.as_os_str().to_owned());
+        let arguments = words.chain(binary).chain(self.arguments());
+        (program.into(), arguments.collect())
+    }
+
     /// The endpoint for gRPC clients.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.listen)
@@ -106,12 +119,8 @@ impl Node {
 /// # Errors
 ///
 /// When there is no such file: build it first, `cargo build`.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test program is told by its environment what to test"
-)]
 pub fn binary() -> anyhow::Result<PathBuf> {
-    if let Ok(path) = std::env::var(BINARY_ENV) {
+    if let Some(path) = variable_of(BINARY_ENV) {
         return exists(Path::new(&path));
     }
     let program = std::env::current_exe()?;
@@ -121,6 +130,39 @@ pub fn binary() -> anyhow::Result<PathBuf> {
         .find(|folder| folder.file_name().is_none_or(|name| name != "deps"))
         .unwrap_or(Path::new("."));
     exists(&folder.join("ledgerline"))
+}
+
+/// The binary to test: what `LEDGERLINE_BIN` names, else `built`, which tests of the root package know:
+/// `env!("CARGO_BIN_EXE_ledgerline")`.
+pub fn binary_or(built: &str) -> PathBuf {
+    variable_of(BINARY_ENV)
+        .unwrap_or_else(|| built.to_owned())
+        .into()
+}
+
+/// A number that the environment gives a test, such as how often it does its work.
+///
+/// # Panics
+///
+/// It is no number.
+#[expect(
+    clippy::panic,
+    reason = "a test whose environment makes no sense must not run with another number"
+)]
+pub fn number(variable: &str) -> Option<u64> {
+    let text = variable_of(variable)?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} must be a number, not {text}")),
+    )
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test program is told by its environment what to test"
+)]
+fn variable_of(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn exists(path: &Path) -> anyhow::Result<PathBuf> {

@@ -90,9 +90,26 @@ impl Run {
         habits: [Habits; 2],
         lay_out: impl FnOnce() -> anyhow::Result<Cluster>,
     ) -> anyhow::Result<Self> {
+        let run = Self::start_where(name, rate, habits, || lay_out().map(Some))?;
+        run.context("the cluster was laid out")
+    }
+
+    /// As [`Run::start_on`]; none where the machine does not permit such a cluster.
+    ///
+    /// # Errors
+    ///
+    /// As [`Run::start`].
+    pub fn start_where(
+        name: &'static str,
+        rate: u32,
+        habits: [Habits; 2],
+        lay_out: impl FnOnce() -> anyhow::Result<Option<Cluster>>,
+    ) -> anyhow::Result<Option<Self>> {
         let [readers, workers] = habits;
         let alone = one_at_a_time();
-        let mut cluster = lay_out()?;
+        let Some(mut cluster) = lay_out()? else {
+            return Ok(None);
+        };
         let begun = Instant::now();
         let promises = Guarantees {
             faults: true,
@@ -102,7 +119,7 @@ impl Run {
         cluster.record_faults(history.clone());
         for bookie in ["bookie-1", "bookie-2", "bookie-3"] {
             let small = ["--journal-file", "16MiB", "--free-low", "64MiB"];
-            cluster.node(bookie)?.extra = small.map(Into::into).to_vec();
+            cluster.node(bookie)?.extra.extend(small.map(Into::into));
         }
         cluster.start_all()?;
         cluster.wait_ready()?;
@@ -128,7 +145,7 @@ impl Run {
         run.flows(rate.into())?;
         println!("{name}: the load flows after {:.1?}", begun.elapsed());
         run.forget_pauses()?;
-        Ok(run)
+        Ok(Some(run))
     }
 
     /// Waits until so many more messages are stored, and as many are consumed.
@@ -155,10 +172,19 @@ impl Run {
     }
 
     fn forget_pauses(&self) -> anyhow::Result<()> {
-        self.load.written().take_longest_pause();
-        self.load.consumed(READERS)?.take_longest_pause();
-        self.load.consumed(WORKERS)?.take_longest_pause();
-        Ok(())
+        self.take_pauses().map(drop)
+    }
+
+    /// How long publishing and consuming stood still at most since this was asked last.
+    ///
+    /// # Errors
+    ///
+    /// Never, of a run that started.
+    pub fn take_pauses(&self) -> anyhow::Result<[Duration; 2]> {
+        let publishing = self.load.written().take_longest_pause();
+        let readers = self.load.consumed(READERS)?.take_longest_pause();
+        let workers = self.load.consumed(WORKERS)?.take_longest_pause();
+        Ok([publishing, readers.max(workers)])
     }
 
     /// Prints how long the load stood still since the last report, and gives up on a stillness that is too long.
@@ -222,6 +248,23 @@ impl Run {
             keep(&self.cluster.dir().join("history"), self.name, &bytes)?;
         }
         assert_eq!(report.verdict, Verdict::Valid, "{report}");
+        Ok(report)
+    }
+
+    /// As [`Run::judge`] for the load's own subscriptions and any `more`, of a run that no user of the cluster may have
+    /// noticed but by waiting.
+    ///
+    /// # Panics
+    ///
+    /// The history is not valid, what was sent failed, or nobody knows whether it did.
+    ///
+    /// # Errors
+    ///
+    /// As [`Run::judge`].
+    pub fn judge_faultless(self, more: &[&str], recovery: Duration) -> anyhow::Result<Report> {
+        let subscriptions = [&[READERS, WORKERS], more].concat();
+        let report = self.judge(&subscriptions, Limits { recovery })?;
+        assert_eq!((report.stats.fails, report.stats.infos), (0, 0), "{report}");
         Ok(report)
     }
 }

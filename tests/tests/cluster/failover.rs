@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use host::disk::sim::{Fault, OpKind};
 use pb::publisher_client::PublisherClient;
 use pb::subscription_service_client::SubscriptionServiceClient;
 use proto::raw::v1 as pb;
@@ -264,4 +265,16 @@ async fn when_the_disks_are_full_publishing_waits_and_reading_goes_on() {
         .create_subscription(create_subscription("orders", "late"))
         .await
         .expect("repeated, it goes on with what was begun");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bookie_whose_sync_fails_ends_and_publishing_goes_on_without_it() {
+    let cluster = Cluster::full().await;
+    let (mut stream, _) = producer(&cluster, 0).await;
+    send_acked(&mut stream, 0..5).await;
+    cluster.disk(0).fail_next(OpKind::Sync, Fault::Io);
+    send_acked(&mut stream, 5..10).await;
+    let failure = cluster.bookie_failure(0).await;
+    assert!(failure.reason.contains("storage failed"), "{failure}");
+    send_acked(&mut stream, 10..15).await;
 }

@@ -7,13 +7,19 @@
 mod support;
 
 mod admin;
+mod beside;
+mod compressed;
 mod consume;
 mod consume_streams;
+mod damage;
 mod failover;
 mod forward;
 mod monitor;
+mod moves;
 mod publish;
 mod publish_streams;
 mod routing;
 mod simulated;
+mod space;
 mod standard;
+mod topics;

@@ -9,8 +9,9 @@ const LINES_MAX: usize = 800;
 const WRITTEN: [&str; 4] = [".rs", ".proto", ".py", ".sh"];
 
 /// The folders of the pure crates' sources.
-const PURE: [&str; 4] = [
+const PURE: [&str; 5] = [
     "common/types/src/",
+    "common/compression/src/",
     "bookie/ledger/src/",
     "meta/catalog/src/",
     "serving/topic/src/",

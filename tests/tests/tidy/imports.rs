@@ -12,7 +12,8 @@ const MAY_KNOW: &[(&str, Option<&[&str]>)] = &[
     ("proto", Some(&["types", "host"])),
     ("ledger", Some(&["types"])),
     ("catalog", Some(&["types"])),
-    ("topic", Some(&["types"])),
+    ("compression", Some(&["types"])),
+    ("topic", Some(&["types", "compression"])),
     ("meta-client", Some(&["types", "host", "proto"])),
     (
         "bookie-client",
@@ -39,12 +40,16 @@ const MAY_KNOW: &[(&str, Option<&[&str]>)] = &[
             "proto",
             "ledger",
             "topic",
+            "compression",
             "meta-client",
             "bookie-client",
         ]),
     ),
     // The public client.
-    ("ledgerline-client", Some(&["types", "host", "proto"])),
+    (
+        "ledgerline-client",
+        Some(&["types", "host", "proto", "compression"]),
+    ),
     ("ledgerline", None),
     ("tests", None),
     ("benches", None),
@@ -54,7 +59,10 @@ const MAY_KNOW: &[(&str, Option<&[&str]>)] = &[
 const ENDS: [&str; 3] = ["ledgerline", "tests", "benches"];
 
 /// What the pure crates may know at all.
-const PURE_MAY_KNOW: [&str; 3] = ["types", "bytes", "thiserror"];
+const PURE_MAY_KNOW: [&str; 4] = ["types", "bytes", "thiserror", "compression"];
+
+/// What `compression` may know besides: the codecs, which are functions of bytes.
+const CODECS: [&str; 3] = ["zstd", "lz4_flex", "snap"];
 
 /// What `types` may know: words need no machinery.
 const WORDS_MAY_KNOW: [&str; 3] = ["bytes", "thiserror", "crc-fast"];
@@ -82,6 +90,9 @@ pub(crate) fn allowed(tree: &Tree) -> Vec<String> {
             let is_end = ENDS.contains(&&**dependency);
             let is_outside = match *name {
                 "ledger" | "catalog" | "topic" => !PURE_MAY_KNOW.contains(&&**dependency),
+                "compression" => {
+                    !PURE_MAY_KNOW.contains(&&**dependency) && !CODECS.contains(&&**dependency)
+                }
                 "types" => *kind == Kind::Normal && !WORDS_MAY_KNOW.contains(&&**dependency),
                 _ => false,
             };
@@ -133,6 +144,9 @@ fn a_forbidden_import_is_found() {
         ("catalog", "dependencies", "tokio"),
         ("topic", "build-dependencies", "serde"),
         ("topic", "dependencies", "ledger"),
+        ("topic", "dependencies", "zstd"),
+        ("ledger", "dependencies", "compression"),
+        ("compression", "dependencies", "tokio"),
         ("meta", "dependencies", "bookie"),
         ("bookie", "dependencies", "topic"),
         ("meta-client", "dependencies", "bookie-client"),

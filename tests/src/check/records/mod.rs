@@ -36,6 +36,8 @@ pub(super) struct Records {
     pub(super) partitions: Vec<Word>,
     /// The first offset that must still be there, by partition.
     pub(super) trims: Vec<u64>,
+    /// When its topic was deleted, or [`NONE`], by partition.
+    pub(super) deletions: Vec<u64>,
     pub(super) named: Vec<Named>,
     /// Messages excluded by a subscription's filter: (message, subscription's name). Sorted when settled.
     pub(super) excluded: Vec<(u32, Word)>,
@@ -123,6 +125,14 @@ impl Records {
                     next: tail.o.map_or(0, |last| last.saturating_add(1)),
                 });
             }
+            Event::Unsub(gone) => {
+                let sub = self.sub(gone.sub.as_str(), gone.p.as_str());
+                self.subs[sub as usize].is_deleted = true;
+            }
+            Event::Deleted(gone) => {
+                let partition = self.partition(gone.p.as_str());
+                self.deletions[partition as usize] = gone.t;
+            }
             Event::Drained(drained) => {
                 let sub = self.sub(drained.sub.as_str(), drained.p.as_str());
                 self.subs[sub as usize].drained = Some(self.stats.events);
@@ -168,6 +178,11 @@ impl Records {
     pub(super) fn partition_of(&self, message: u32) -> u32 {
         let stream = self.messages[message as usize].stream;
         self.streams[stream as usize].partition
+    }
+
+    /// Whether a partition was deleted with its topic.
+    pub(super) fn is_deleted(&self, partition: u32) -> bool {
+        self.deletions[partition as usize] != NONE
     }
 
     /// Whether `sub`'s filter excludes `message`.
@@ -368,6 +383,7 @@ impl Records {
         if id == next {
             self.partitions.push(word);
             self.trims.push(0);
+            self.deletions.push(NONE);
         }
         id
     }
@@ -409,6 +425,7 @@ impl Records {
                 start: Start::Latest,
                 made_at: NONE,
                 is_declared: false,
+                is_deleted: false,
                 drained: None,
                 seeks: Vec::new(),
                 cumulative: Vec::new(),

@@ -86,6 +86,8 @@ pub(crate) struct Sub {
     pub(crate) made_at: u64,
     /// Whether a `sub` line names it.
     pub(crate) is_declared: bool,
+    /// Whether it was deleted: it need not get anything any more.
+    pub(crate) is_deleted: bool,
     /// The event that says that it is drained.
     pub(crate) drained: Option<u64>,
     pub(crate) seeks: Vec<Moved>,

@@ -1,5 +1,6 @@
 //! The judge judged: each anomaly scripted and caught, correct histories passed, one planted anomaly found and no other.
 
+mod deletions;
 mod generator;
 mod injected;
 mod scripted;

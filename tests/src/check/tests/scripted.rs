@@ -115,6 +115,15 @@ fn an_acked_message_that_a_drained_subscription_never_got_is_lost() {
 }
 
 #[test]
+fn a_deleted_subscription_need_not_be_drained_and_others_must_be() {
+    let unsub = |sub: &str| format!(r#"{{"e":"unsub","sub":"{sub}","p":"p"}}"#);
+    let deleted = found(&with(three("shared", &[0, 1]), &[unsub("s")]));
+    assert!(!deleted.contains(&Check::Undrained), "{deleted:?}");
+    let other = found(&with(three("shared", &[0, 1]), &[unsub("other")]));
+    assert!(other.contains(&Check::Undrained), "{other:?}");
+}
+
+#[test]
 fn an_ordered_subscription_that_went_past_a_message_lost_it_even_undrained() {
     let lines = three("exclusive", &[0, 2]);
     let checks = found(&lines);

@@ -88,6 +88,7 @@ impl World {
         let reply = meta.apply(&Command::CreateTopic {
             name: "t".parse().expect("a good name"),
             quorum: setup.quorum,
+            retention: types::topic::Retention::FOREVER,
             at,
         });
         let Reply::Topic(topic) = done(reply) else {
@@ -163,6 +164,7 @@ fn open_session(meta: &mut MemStore, role: NodeRole, name: &str) -> SessionId {
 
 pub(super) fn first_claim(number: u8) -> BookieClaim {
     BookieClaim {
+        zone: None,
         name: format!("bookie-{number}").parse().expect("a good name"),
         address: format!("bookie-{number}:1"),
         id: None,

@@ -284,7 +284,7 @@ impl World {
                 observer.acked(&self.scene(&self.meta), from, *ledger, *entry)?;
                 self.observer = Shared::new(observer);
             }
-            Effect::Closed { .. } => {}
+            Effect::Closed { .. } | Effect::Trimmed { .. } => {}
             Effect::Extended { ledger, .. } => {
                 if ledger.id.seq().get() > 0 {
                     goals.push(Goal::Extended);
@@ -305,8 +305,10 @@ impl World {
             }
             Effect::Over(over) => goals.push(match over {
                 Over::Fenced { .. } => Goal::OverByFence,
-                Over::Deposed { .. } | Over::ClaimRefused { .. } => Goal::OverByRecord,
-                Over::Released => Goal::Released,
+                Over::Deposed { .. } | Over::ClaimRefused { .. } | Over::Deleted => {
+                    Goal::OverByRecord
+                }
+                Over::Released | Over::Retired => Goal::Released,
             }),
         }
         Ok(())
@@ -357,6 +359,7 @@ impl World {
             self.apply(&Command::ExpireSession { session })?;
         }
         let candidates = self.bookies.iter().map(|bookie| Candidate {
+            zone: None,
             bookie: bookie.id(),
             writable: true,
             live: true,
@@ -373,6 +376,7 @@ impl World {
             unreachable!("every bookie of the world is registered");
         };
         let claim = BookieClaim {
+            zone: None,
             id: Some(id),
             born: Some(self.bookies[place].born()),
             damaged: true,
@@ -396,6 +400,7 @@ impl World {
         meta.write(Write {
             conditions: Vec::new(),
             puts: vec![(key, record)],
+            removes: Vec::new(),
             changes: Vec::new(),
         })
         .expect("an unconditional write holds");

@@ -1,7 +1,8 @@
 //! A consumer.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ledgerline_client::{AckReceipt, Client, Received, SessionChange};
@@ -16,6 +17,28 @@ use crate::workload::Stamp;
 /// Acks that may be waited for at a time.
 const ACKS_MAX: usize = 100_000;
 
+/// The names of streams that are open. Clones are the same names.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Streams {
+    open: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Streams {
+    fn note(&self, name: &str, is_open: bool) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_open {
+            open.insert(name.to_owned());
+        } else {
+            open.remove(name);
+        }
+    }
+
+    /// Those that are open, and from now on are not: their process died.
+    pub(crate) fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// How a consumer works.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Habits {
@@ -27,16 +50,18 @@ pub struct Habits {
     pub work: Duration,
 }
 
-pub(super) struct Consuming {
-    pub(super) topic: String,
-    pub(super) subscription: String,
-    pub(super) name: String,
-    pub(super) habits: Habits,
-    pub(super) client: Client,
-    pub(super) history: HistoryWriter,
-    pub(super) counts: Arc<Counts>,
-    pub(super) holds: Arc<AtomicBool>,
-    pub(super) stop: CancellationToken,
+pub(crate) struct Consuming {
+    pub(crate) topic: String,
+    pub(crate) subscription: String,
+    pub(crate) name: String,
+    pub(crate) habits: Habits,
+    pub(crate) client: Client,
+    pub(crate) history: HistoryWriter,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) holds: Arc<AtomicBool>,
+    pub(crate) stop: CancellationToken,
+    /// Its streams that are open, by their names in the history.
+    pub(crate) streams: Streams,
 }
 
 /// An ack that is not answered: the session's name, the message.
@@ -44,16 +69,17 @@ type Asked = (String, Stamp, AckReceipt);
 
 impl Consuming {
     /// Consumes until it is asked to stop.
-    pub(super) async fn run(self) -> anyhow::Result<()> {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
         let full = format!("{}/subscriptions/{}", self.topic, self.subscription);
         let (subscription, name) = (self.subscription.clone(), self.name.clone());
-        let history = self.history.clone();
+        let (history, streams) = (self.history.clone(), self.streams.clone());
         let observe = move |change| {
             let (number, is_open) = match change {
                 SessionChange::Opens(number) => (number, true),
                 SessionChange::Ends(number) => (number, false),
             };
             let consumer = session(&name, number);
+            streams.note(&consumer, is_open);
             let session = Session {
                 t: history.now(),
                 sub: Name::from(&*subscription),

@@ -6,15 +6,16 @@
 //! `consumer/number`; what is received is attributed to the stream it came on.
 
 mod consumer;
+mod past;
 mod writer;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use ledgerline_client::{
-    Client, Quorum, StartPosition, SubscriptionMode, SubscriptionOptions, api,
+    Client, Quorum, StartPosition, SubscriptionMode, SubscriptionOptions, TopicOptions, api,
 };
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -25,6 +26,9 @@ use crate::history::{Drained, Event, HistoryWriter, Name, Start, Subscribed, Sub
 use crate::workload::WriterPlan;
 
 pub use consumer::Habits;
+pub(crate) use consumer::{Consuming, Streams};
+pub(crate) use past::Past;
+pub(crate) use writer::{Writer, is_fenced};
 
 /// Pause between two looks at how a subscription stands.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -43,12 +47,34 @@ pub struct Counts {
     pub pending: AtomicU64,
     /// The longest time from one message to the next, in nanoseconds.
     longest_pause: AtomicU64,
+    /// Writers: microseconds from when a message was due to its receipt.
+    latencies: Mutex<Vec<u64>>,
 }
 
 impl Counts {
     /// The longest time without a message since this was asked last.
     pub fn take_longest_pause(&self) -> Duration {
         Duration::from_nanos(self.longest_pause.swap(0, Ordering::Relaxed))
+    }
+
+    /// Writers: how long messages took since this was asked last, from when each was due to its receipt; the shortest
+    /// first.
+    pub fn take_latencies(&self) -> Vec<Duration> {
+        let mut taken = std::mem::take(&mut *self.lock_latencies());
+        taken.sort_unstable();
+        taken.into_iter().map(Duration::from_micros).collect()
+    }
+
+    fn took(&self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.lock_latencies().push(micros);
+    }
+
+    fn lock_latencies(&self) -> MutexGuard<'_, Vec<u64>> {
+        // Valid after each statement.
+        self.latencies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn paused(&self, pause: Duration) {
@@ -109,8 +135,12 @@ impl Load {
     /// The server's.
     pub fn create_topic(&self, topic: &str, quorum: Quorum) -> anyhow::Result<()> {
         let admin = self.client.admin();
+        let options = TopicOptions {
+            quorum: Some(quorum),
+            retention: None,
+        };
         self.runtime
-            .block_on(admin.create_topic(topic, Some(quorum)))
+            .block_on(admin.create_topic(topic, options))
             .with_context(|| format!("topic {topic} is not made"))?;
         Ok(())
     }
@@ -178,12 +208,14 @@ impl Load {
 
     /// Starts a writer.
     pub fn write(&mut self, plan: WriterPlan) {
-        let writer = writer::Writer {
+        let writer = Writer {
             plan,
             client: self.client.clone(),
             history: self.history.clone(),
             counts: Arc::clone(&self.written),
             stop: self.stop_writing.clone(),
+            past: Past::default(),
+            is_named: false,
         };
         self.writers.push(self.runtime.spawn(writer.run()));
     }
@@ -205,7 +237,7 @@ impl Load {
             self.groups.len() - 1
         });
         let group = &mut self.groups[index];
-        let consumer = consumer::Consuming {
+        let consumer = Consuming {
             topic: topic.to_owned(),
             subscription: subscription.to_owned(),
             name: consumer.to_owned(),
@@ -215,6 +247,7 @@ impl Load {
             counts: Arc::clone(&group.counts),
             holds: Arc::clone(&group.holds),
             stop: group.stop.clone(),
+            streams: Streams::default(),
         };
         group.consumers.push(self.runtime.spawn(consumer.run()));
     }

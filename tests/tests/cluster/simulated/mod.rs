@@ -1,7 +1,5 @@
-//! The real stack on a simulated network and simulated disks, every machine in this one process, from one seed: the way
-//! to a simulator of the whole cluster.
-
-mod net;
+//! The real stack on a simulated network and simulated disks, every machine in this one process, from one seed: single
+//! faults at chosen moments. `tests::l2` is the same with faults from the seed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,11 +12,11 @@ use host::{Clock, Host, Rng, SIMULATED_START};
 use meta_client::{MetaClient, MetaConfig};
 use proto::raw::v1 as pb;
 use serving::{Serving, ServingConfig};
+use tests::l2::SimNet;
 use tonic::transport::Channel;
 use types::{ByteSize, Quorum};
 
 use crate::support::{Consuming, Publishing, batch, open_consumer, open_producer, until};
-use net::SimNet;
 
 const META: &str = "meta:7460";
 const BOOKIES: [&str; 3] = ["bookie-1", "bookie-2", "bookie-3"];
@@ -34,7 +32,7 @@ fn host(name: &str, seed: u64, disk: &SimDisk) -> Host {
     let nanos = u64::try_from(passed.as_nanos()).expect("a simulation is short");
     Host::simulated(name, seed ^ nanos)
         .with_clock(Clock::simulated(SIMULATED_START.after(passed)))
-        .with_net(Arc::new(SimNet))
+        .with_net(Arc::new(SimNet::default()))
         .with_disk(Arc::new(disk.clone()))
 }
 
@@ -49,6 +47,7 @@ async fn run_meta(seed: u64, disk: SimDisk) -> End {
         listen: Address::new("0.0.0.0:7460"),
         store: meta::store::EmbeddedConfig::new("/meta"),
         nodes: meta::Nodes::Anywhere,
+        audit: meta::AuditConfig::default(),
     };
     meta::Meta::start(&host, config).await?;
     Ok(host.tasks.join().await?)
@@ -63,8 +62,11 @@ async fn run_bookie(name: &'static str, seed: u64, disk: SimDisk) -> End {
         name: name.parse()?,
         listen: Address::new("0.0.0.0:7470"),
         advertise: Some(format!("{name}:7470")),
+        zone: None,
         lease: Duration::from_secs(2),
         engine,
+        repair: bookie::RepairConfig::default(),
+        scrub: bookie::ScrubConfig::default(),
     };
     let _bookie = BookieNode::start(&host, config, meta).await?;
     Ok(host.tasks.join().await?)
@@ -84,7 +86,7 @@ async fn run_serving(name: &'static str, seed: u64) -> End {
 }
 
 fn client(serving: &str) -> Channel {
-    let net: Arc<dyn Net> = Arc::new(SimNet);
+    let net: Arc<dyn Net> = Arc::new(SimNet::default());
     proto::transport::channel(&net, &Address::new(format!("{serving}:7450")))
 }
 

@@ -180,10 +180,18 @@ pub(crate) struct Received {
 
 /// The messages of a delivery.
 pub(crate) fn delivered(delivery: &pb::Delivery) -> Vec<Received> {
-    let Some(pb::delivery::Body::Batch(batch)) = &delivery.body else {
-        panic!("a delivery has a batch");
+    let payloads = match delivery.body.clone() {
+        Some(pb::delivery::Body::Batch(batch)) => bytes_of(&batch),
+        Some(pb::delivery::Body::Compressed(batch)) => {
+            let count = batch.message_count;
+            let body = proto::hot::Incoming::compressed(batch).unwrap().body;
+            let compression = body.compression.expect("it is compressed");
+            let payloads = bytes_of(&compression::open(compression, &body.bytes).unwrap());
+            assert_eq!(payloads.len(), count as usize, "the count is true");
+            payloads
+        }
+        None => panic!("a delivery has a batch"),
     };
-    let payloads = bytes_of(batch);
     let first = delivery.first.as_ref().expect("a delivery has a place");
     let offsets: Vec<u64> = if delivery.offsets.is_empty() {
         (first.offset..).take(payloads.len()).collect()

@@ -7,11 +7,11 @@ use admin::Admin;
 use bookie::{BookieNode, NodeConfig};
 use futures::stream;
 use futures::{FutureExt, StreamExt, future::BoxFuture};
-use host::Host;
 use host::disk::sim::SimDisk;
 use host::net::{Address, Conn, Incoming, Net, Pipes};
+use host::{Host, TaskFailure};
 use meta_client::{MetaClient, MetaConfig};
-use serving::{Serving, ServingConfig};
+use serving::{Bound, Serving, ServingConfig};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -36,6 +36,10 @@ pub(crate) struct Plan {
     pub(crate) serving: usize,
     pub(crate) quorum: Quorum,
     pub(crate) auto_create_topics: bool,
+    /// The serving nodes are in the process of the first bookie, and call it.
+    pub(crate) beside: bool,
+    /// How long a topic stays where it was opened before it moves for the sake of balance.
+    pub(crate) rest: Duration,
 }
 
 impl Default for Plan {
@@ -46,6 +50,8 @@ impl Default for Plan {
             serving: 1,
             quorum: Quorum::ONE,
             auto_create_topics: true,
+            beside: false,
+            rest: Duration::from_secs(60 * 60),
         }
     }
 }
@@ -224,6 +230,7 @@ impl Cluster {
             listen: Address::new(META),
             store: meta::store::EmbeddedConfig::new("/meta"),
             nodes: meta::Nodes::Anywhere,
+            audit: meta::AuditConfig::default(),
         };
         meta::Meta::start(&host, config).await.unwrap();
         self.meta.process = Some(Process {
@@ -267,8 +274,11 @@ impl Cluster {
             name: machine.name.parse().unwrap(),
             listen: Address::new("pipe:bookie:0"),
             advertise: None,
+            zone: None,
             lease: Duration::from_secs(2),
             engine,
+            repair: bookie::RepairConfig::default(),
+            scrub: bookie::ScrubConfig::default(),
         };
         let client = connect(&host).await;
         let node = BookieNode::start(&host, config, client).await.unwrap();
@@ -280,8 +290,29 @@ impl Cluster {
         &self.bookies[index].disk
     }
 
+    /// Waits until a bookie's process would end by itself; says why.
+    pub(crate) async fn bookie_failure(&self, index: usize) -> TaskFailure {
+        let process = self.bookies[index].process.as_ref();
+        let tasks = &process.expect("it runs").host.tasks;
+        let ended = tokio::time::timeout(STOP_WITHIN, tasks.join()).await;
+        ended.expect("the process ends").unwrap_err()
+    }
+
     pub(crate) async fn kill_bookie(&mut self, index: usize) {
         self.bookies[index].kill().await;
+    }
+
+    /// Stops a bookie as its user would.
+    pub(crate) async fn stop_bookie(&mut self, index: usize) {
+        let Process { node, host, .. } = self.bookies[index].take();
+        node.stop().await;
+        host.tasks.stop(STOP_WITHIN).await.unwrap();
+    }
+
+    /// Cuts a bookie off from every other process.
+    pub(crate) fn cut_off_bookie(&self, index: usize) {
+        let process = self.bookies[index].process.as_ref();
+        process.expect("it runs").cut.cancel();
     }
 
     pub(crate) async fn start_serving(&mut self, index: usize) {
@@ -291,10 +322,15 @@ impl Cluster {
         let mut config = ServingConfig::new(name, Address::new("pipe:serving:0"));
         config.quorum = self.plan.quorum;
         config.auto_create_topics = self.plan.auto_create_topics;
+        config.balance.rest = self.plan.rest;
         config.message_max = ByteSize::new(MESSAGE_MAX as u64);
         config.batch_max = ByteSize::new(BATCH_MAX as u64);
         let client = connect(&host).await;
-        let node = Serving::start(&host, config, client).await.unwrap();
+        let mut bound = Bound::at(&host, config).await.unwrap();
+        if self.plan.beside {
+            bound = bound.beside(self.bookies[0].node().in_process());
+        }
+        let node = bound.start(&host, client).await.unwrap();
         machine.process = Some(Process { node, host, cut });
     }
 

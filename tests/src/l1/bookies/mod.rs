@@ -1,25 +1,29 @@
 //! Bookies: the real engine on a simulated disk, its workers, and the life of its process.
 
-use std::collections::{BTreeMap, VecDeque};
+mod engine;
+mod repair;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bookie::{
-    Answer, Ask, Config, Effect, Engine, Job, JobDone, OpenError, Opening, Place, Token, Worker,
-};
-use host::disk::Disk as _;
+use bookie::node::asking::Asking;
+use bookie::{Ask, Config, Engine, Job, OpenError, Opening, Place, Worker};
 use host::disk::sim::{DirImage, Latency, SimDisk};
 use types::cluster::{BookieState, NodeRole};
-use types::command::{Command, Reply};
-use types::storage::{AddResult, LacResult, ReadResult};
-use types::{BookieId, ClusterId, CommandId, MonoTime, NodeName, Reason, SessionId};
+use types::command::{Answer, Command, Query, Reply};
+use types::{
+    BookieId, ClusterId, CommandId, LedgerId, LogId, MonoTime, NodeName, Reason, Revision,
+    SessionId,
+};
 
 use super::agenda::{MS, Nanos, SECOND};
-use super::event::{Event, Message, MetaAnswer, MetaAsk, ReplyTo, Timer, after};
+use super::event::{Asker, Event, Message, MetaAnswer, MetaAsk, Timer, after};
 use super::marks::Mark;
 use super::net::Host;
 use super::world::World;
+use repair::Repair;
 
 /// One bookie.
 #[derive(Debug)]
@@ -32,10 +36,11 @@ pub(super) struct Bookie {
     pub(super) process: Process,
     pub(super) id: Option<BookieId>,
     pub(super) session: Option<SessionId>,
+    pub(super) born: Revision,
     /// When the process began: its monotonic clock starts there.
     began: Nanos,
     workers: BTreeMap<Worker, Queue>,
-    waiting: BTreeMap<u64, (usize, ReplyTo, Ask)>,
+    waiting: BTreeMap<u64, (Asker, Ask)>,
     next_token: u64,
     timer: Option<Nanos>,
     calls: BTreeMap<u64, Call>,
@@ -51,6 +56,10 @@ pub(super) struct Bookie {
     /// Whether it is to stay down.
     pub(super) is_gone: bool,
     pub(super) latency: Latency,
+    repair: Repair,
+    pub(super) asking: Asking,
+    /// The ledgers it held when it last asked meta what may go.
+    pub(super) held: Option<BTreeSet<LedgerId>>,
 }
 
 /// How far a bookie's process is.
@@ -81,12 +90,20 @@ struct Queue {
 
 /// What a bookie asked of meta.
 #[derive(Debug, Clone)]
-enum Call {
+pub(super) enum Call {
     Open(Command),
     Register(Command),
     Beat,
     Admit,
     Report,
+    /// A step of the repair.
+    Repair {
+        step: u64,
+        ask: MetaAsk,
+    },
+    /// What became of logs, and of ledgers held.
+    Logs(Vec<LogId>, BTreeSet<LedgerId>),
+    Ledgers(Vec<LedgerId>),
 }
 
 /// How long a call may take before it is made again.
@@ -121,6 +138,7 @@ impl Bookie {
             process: Process::Down,
             id: None,
             session: None,
+            born: Revision::new(0),
             began: 0,
             workers: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -134,7 +152,15 @@ impl Bookie {
             copy: None,
             is_gone: false,
             latency,
+            repair: Repair::default(),
+            asking: Asking::default(),
+            held: None,
         }
+    }
+
+    /// When its process began.
+    pub(super) const fn began(&self) -> Nanos {
+        self.began
     }
 
     pub(super) const fn is_open(&self) -> bool {
@@ -147,6 +173,12 @@ impl Bookie {
 
     fn mono(&self, now: Nanos) -> MonoTime {
         MonoTime::from_nanos(now - self.began + SECOND)
+    }
+
+    /// What was asked in an earlier round of what may go is asked anew.
+    pub(super) fn forget_reclaim_calls(&mut self) {
+        let calls = &mut self.calls;
+        calls.retain(|_, call| !matches!(call, Call::Logs(..) | Call::Ledgers(_)));
     }
 
     /// Both directories.
@@ -237,7 +269,8 @@ impl World {
             .put(self.now + wait, Event::BookieStarts { bookie: at });
     }
 
-    fn bookie_call(&mut self, at: usize, call: Call) {
+    /// Asks meta.
+    pub(super) fn bookie_call(&mut self, at: usize, call: Call) {
         let ask = match &call {
             Call::Open(command) | Call::Register(command) => {
                 MetaAsk::Command(Box::new(command.clone()))
@@ -250,13 +283,16 @@ impl World {
                 Some(command) => MetaAsk::Command(Box::new(command)),
                 None => return,
             },
+            Call::Repair { ask, .. } => ask.clone(),
+            Call::Logs(logs, _) => MetaAsk::Query(Query::Logs(logs.clone())),
+            Call::Ledgers(ledgers) => MetaAsk::Query(Query::Ledgers(ledgers.clone())),
         };
         let number = self.next_number();
         let life = self.bookies[at].life;
         let again = match call {
             Call::Open(_) | Call::Register(_) | Call::Admit => Some(CALL_TIMEOUT),
             Call::Report => Some(REPORT_EVERY),
-            Call::Beat => None,
+            Call::Beat | Call::Repair { .. } | Call::Logs(..) | Call::Ledgers(_) => None,
         };
         let calls = &mut self.bookies[at].calls;
         if matches!(call, Call::Report) {
@@ -288,7 +324,7 @@ impl World {
         })
     }
 
-    fn bookie_timer(&mut self, at: usize, wait: Nanos, timer: Timer) {
+    pub(super) fn bookie_timer(&mut self, at: usize, wait: Nanos, timer: Timer) {
         let life = self.bookies[at].life;
         let event = Event::BookieTimer {
             bookie: at,
@@ -311,6 +347,9 @@ impl World {
                     self.bookie_call(at, call);
                 }
             }
+            Timer::Repair(number) => self.repair_timed(at, number),
+            Timer::Reclaim => self.bookie_asks_what_may_go(at),
+            Timer::Proof => self.proof_goes_on(at),
             _ => {}
         }
     }
@@ -343,7 +382,20 @@ impl World {
             (Call::Register(command), MetaAnswer::Command(Ok(Reply::Bookie(record)))) => {
                 self.bookie_registered(at, &command, &record);
             }
-            (Call::Admit, MetaAnswer::Command(Ok(_))) => self.bookies[at].is_admitted = true,
+            (Call::Admit, MetaAnswer::Command(Ok(_))) => {
+                self.bookies[at].is_admitted = true;
+                if self.swarm.repairs {
+                    self.repair_rests(at, MS);
+                    self.bookie_timer(at, MS, Timer::Reclaim);
+                }
+            }
+            (Call::Repair { step, .. }, answer) => self.repair_told(at, step, answer),
+            (Call::Logs(asked, held), MetaAnswer::Query(Ok(Answer::Logs(standings)))) => {
+                self.bookie_hears_of_logs(at, &asked, &held, &standings);
+            }
+            (Call::Ledgers(asked), MetaAnswer::Query(Ok(Answer::Ledgers(records)))) => {
+                self.bookie_hears_of_ledgers(at, &asked, &records);
+            }
             (
                 Call::Open(_) | Call::Register(_) | Call::Admit,
                 MetaAnswer::Command(Err(problem)),
@@ -382,6 +434,7 @@ impl World {
             Ok((engine, report)) => {
                 bookie.process = Process::Open(Box::new(engine));
                 bookie.id = Some(record.id);
+                bookie.born = record.born;
                 if report.cut_tail {
                     self.marks.hit(Mark::TornTail);
                 }
@@ -409,12 +462,16 @@ impl World {
 
     /// The process dies.
     pub(super) fn bookie_dies(&mut self, at: usize) {
+        self.repair_dies(at);
+        self.proof_stops(at);
         let bookie = &mut self.bookies[at];
         bookie.process = Process::Down;
         bookie.life += 1;
         bookie.workers.clear();
         bookie.waiting.clear();
         bookie.calls.clear();
+        bookie.asking = Asking::default();
+        bookie.held = None;
         bookie.timer = None;
         bookie.dies_in_job = false;
         if bookie.disk.is_off() {
@@ -430,248 +487,5 @@ impl World {
         let rng = self.rng.fork("power");
         self.bookie_dies(at);
         self.bookies[at].disk.crash(&rng);
-    }
-
-    /// A request arrives at a bookie.
-    pub(super) fn bookie_asked(&mut self, at: usize, server: usize, reply: ReplyTo, ask: Ask) {
-        if !self.bookies[at].is_open() {
-            return;
-        }
-        self.observer.asked(at, &ask);
-        let bookie = &mut self.bookies[at];
-        let token = bookie.next_token;
-        bookie.next_token += 1;
-        if !matches!(ask, Ask::SetLac(_)) {
-            bookie.waiting.insert(token, (server, reply, ask.clone()));
-        }
-        let request = bookie::Request {
-            token: Token(token),
-            ask,
-        };
-        self.engine(at, bookie::Event::Requests(vec![request]));
-    }
-
-    /// Hands the engine an event and performs its effects.
-    pub(super) fn engine(&mut self, at: usize, event: bookie::Event) {
-        let now = self.now;
-        let bookie = &mut self.bookies[at];
-        let mono = bookie.mono(now);
-        let Process::Open(engine) = &mut bookie.process else {
-            return;
-        };
-        let mut effects = Vec::new();
-        engine.handle(mono, event, &mut effects);
-        let stats = engine.stats();
-        let found = self.observer.engine_stands(at, bookie.life, &stats);
-        self.violations(found);
-        for effect in effects {
-            self.engine_wants(at, effect);
-        }
-        self.engine_timer(at);
-    }
-
-    fn engine_timer(&mut self, at: usize) {
-        let bookie = &mut self.bookies[at];
-        let Process::Open(engine) = &bookie.process else {
-            return;
-        };
-        let Some(due) = engine.deadline() else {
-            return;
-        };
-        let due = (due.as_nanos() + bookie.began)
-            .saturating_sub(SECOND)
-            .max(self.now);
-        if bookie.timer.is_none_or(|timer| timer > due) {
-            bookie.timer = Some(due);
-            let life = bookie.life;
-            self.agenda
-                .put(due, Event::EngineTimer { bookie: at, life });
-        }
-    }
-
-    /// The engine's timer.
-    pub(super) fn engine_timed(&mut self, at: usize) {
-        let now = self.now;
-        let bookie = &mut self.bookies[at];
-        if bookie.timer.is_none_or(|timer| timer > now) {
-            return;
-        }
-        bookie.timer = None;
-        self.engine(at, bookie::Event::Deadline);
-    }
-
-    fn engine_wants(&mut self, at: usize, effect: Effect) {
-        match effect {
-            Effect::Reply { token, answer } => self.engine_replies(at, token, answer),
-            Effect::Run { worker, job } => {
-                let queue = self.bookies[at].workers.entry(worker).or_default();
-                queue.jobs.push_back(job);
-                self.next_job(at, worker);
-            }
-            Effect::MarkMoved(_) => self.bookie_call(at, Call::Report),
-            Effect::Standing(standing) => {
-                let bookie = &mut self.bookies[at];
-                bookie.is_full = standing == bookie::Standing::ReadOnly;
-                bookie.standing = match standing {
-                    bookie::Standing::ReadWrite => BookieState::ReadWrite,
-                    bookie::Standing::ReadOnly => BookieState::ReadOnly,
-                };
-                self.bookie_call(at, Call::Report);
-            }
-            Effect::Alarm(bookie::engine::Alarm::Mismatch { ledger, entry }) => {
-                self.violation(
-                    "I13",
-                    format!("bookie-{at}: second payload {ledger} {entry}"),
-                );
-            }
-            Effect::Alarm(bookie::engine::Alarm::DamagedBlock { .. }) => {
-                self.marks.hit(Mark::DamagedBlock);
-                if !self.observer.may_be_damaged(at) {
-                    self.violation(
-                        "I22",
-                        format!("bookie-{at}: damaged block that nobody damaged"),
-                    );
-                }
-            }
-            Effect::Fatal(what) => {
-                self.marks.hit(Mark::StorageFailed);
-                self.trace(|| format!("bookie-{at} fatal: {what}"));
-                let wait = 100 * MS + self.rng.below(2 * SECOND);
-                self.bookie_crash(at, wait);
-            }
-            Effect::Stopped => {
-                let wait = 100 * MS + self.rng.below(2 * SECOND);
-                self.bookie_crash(at, wait);
-            }
-        }
-    }
-
-    fn engine_replies(&mut self, at: usize, token: Token, answer: Answer) {
-        let bookie = &mut self.bookies[at];
-        let Some((server, reply, ask)) = bookie.waiting.remove(&token.0) else {
-            self.violation("engine", format!("bookie-{at} answers twice: {answer:?}"));
-            return;
-        };
-        if bookie.is_full
-            && matches!(
-                &answer,
-                Answer::Read(ReadResult::Found { .. } | ReadResult::NeverHad)
-                    | Answer::ReadLac(LacResult::Lac(_))
-            )
-        {
-            self.marks.hit(Mark::FenceWhileFull);
-        }
-        if answer == Answer::Add(AddResult::ReadOnly) {
-            self.marks.hit(Mark::AddReadOnly);
-        }
-        let found = self.observer.replied(at, &ask, &answer, &mut self.marks);
-        self.violations(found);
-        let message = Message::Says {
-            bookie: at,
-            reply,
-            answer,
-        };
-        self.say_on_link(at, server, message);
-    }
-
-    fn next_job(&mut self, at: usize, worker: Worker) {
-        let run_later = self.rng.one_in(3);
-        let wait = self.rng.below(MS);
-        let bookie = &mut self.bookies[at];
-        let life = bookie.life;
-        let queue = bookie.workers.entry(worker).or_default();
-        if queue.is_busy {
-            return;
-        }
-        let Some(job) = queue.jobs.pop_front() else {
-            return;
-        };
-        queue.is_busy = true;
-        if run_later {
-            let event = Event::JobBegins {
-                bookie: at,
-                life,
-                worker,
-                job: Box::new(job),
-            };
-            self.agenda.put(self.now + wait, event);
-        } else {
-            self.run_job(at, worker, job);
-        }
-    }
-
-    /// A job does its work; its end is told when the time it took has passed.
-    pub(super) fn run_job(&mut self, at: usize, worker: Worker, job: Job) {
-        let name = job.name();
-        let bookie = &mut self.bookies[at];
-        let life = bookie.life;
-        let before = bookie.disk.busy();
-        let dies = bookie.dies_in_job;
-        if dies {
-            bookie.disk.record_snapshots(true);
-        }
-        let done = job.run();
-        if dies {
-            self.marks.hit(Mark::DiedInJob);
-            return self.die_in_job(at);
-        }
-        if bookie.disk.is_off() {
-            self.marks.hit(Mark::PowerInJob);
-            self.trace(|| format!("bookie-{at} loses power in job {name}"));
-            let wait = 100 * MS + self.rng.below(3 * SECOND);
-            return self.bookie_crash(at, wait);
-        }
-        if name == "merge" {
-            self.marks.hit(Mark::Merged);
-        }
-        let took = after(0, bookie.disk.busy() - before);
-        let event = Event::JobEnds {
-            bookie: at,
-            life,
-            worker,
-            done: Box::new(done),
-        };
-        self.agenda.put(self.now + took, event);
-    }
-
-    /// The process dies at some call of the job that just ran: its disk is what it was then.
-    fn die_in_job(&mut self, at: usize) {
-        let rng = self.rng.fork("kill");
-        let bookie = &mut self.bookies[at];
-        let snapshots = bookie.disk.take_snapshots();
-        bookie.disk.record_snapshots(false);
-        bookie.dies_in_job = false;
-        if !snapshots.is_empty() {
-            let (op, snapshot) = &snapshots[rng.index(snapshots.len())];
-            let op = *op;
-            let disk = snapshot.after_kill(&rng);
-            disk.set_latency(bookie.latency);
-            bookie.process = Process::Down;
-            bookie.disk = disk;
-            self.trace(|| format!("bookie-{at} dies in a job after call {op}"));
-        }
-        let wait = 50 * MS + self.rng.below(2 * SECOND);
-        self.bookie_crash(at, wait);
-    }
-
-    /// A job ended.
-    pub(super) fn job_done(&mut self, at: usize, worker: Worker, done: JobDone) {
-        if let Some(queue) = self.bookies[at].workers.get_mut(&worker) {
-            queue.is_busy = false;
-        }
-        let failed = done.error().map(ToString::to_string);
-        let life = self.bookies[at].life;
-        self.engine(at, bookie::Event::Done(done));
-        if let (Some(error), Worker::Journal) = (failed, worker)
-            && self.bookies[at].life == life
-        {
-            self.violation(
-                "I21",
-                format!("bookie-{at} goes on after a failed frame: {error}"),
-            );
-        }
-        if self.bookies[at].life == life {
-            self.next_job(at, worker);
-        }
     }
 }

@@ -1,12 +1,11 @@
 //! Sees everything from outside, and checks the invariants of the ledger protocol by number.
 
-use std::collections::BTreeMap;
+mod commits;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use bookie::{Answer, Ask, Stats};
-use catalog::{Image, Key, LedgerBody, MemStore, Record};
-use types::chain::{LedgerState, LogKind, ShardChange, ShardCommand};
 use types::cluster::BookieRecord;
-use types::command::Command;
 use types::storage::{AddKind, AddResult, Entry, LacResult, ReadResult, RunItem, SealedReason};
 use types::{BookieId, Crc32c, EntryId, Epoch, LedgerId, LogId};
 
@@ -56,22 +55,13 @@ pub(super) struct Observer {
     negatives: BTreeMap<(Spot, Epoch), u32>,
     /// The checkpoint mark of each process (I20).
     checkpoints: BTreeMap<(usize, u32), u64>,
+    /// Copies that a bookie was told to forget, since they live elsewhere.
+    given_up: BTreeSet<(usize, LedgerId)>,
     commits: u64,
 }
 
 fn found(rule: &'static str, what: String) -> Found {
     vec![Violation { rule, what }]
-}
-
-fn ledger(store: &MemStore, id: LedgerId) -> Option<&LedgerBody> {
-    match &store.image().get(&Key::Ledger(id))?.record {
-        Record::Ledger(body) => Some(body),
-        _ => None,
-    }
-}
-
-fn next(entry: Option<EntryId>) -> EntryId {
-    entry.map_or(EntryId::new(0), EntryId::next)
 }
 
 impl Observer {
@@ -97,6 +87,22 @@ impl Observer {
     pub(super) fn blind(&mut self, bookie: usize) {
         self.damaged[bookie] = true;
         self.blind[bookie] = true;
+    }
+
+    /// Whether that was done to this bookie.
+    pub(super) fn is_blind(&self, bookie: usize) -> bool {
+        self.blind[bookie]
+    }
+
+    /// Whether the disk of another bookie was harmed too.
+    pub(super) fn is_other_damaged(&self, bookie: usize) -> bool {
+        let mut others = self.damaged.iter().enumerate();
+        others.any(|(at, is_damaged)| at != bookie && *is_damaged)
+    }
+
+    /// A bookie hears that a copy lives elsewhere.
+    pub(super) fn gave_up(&mut self, bookie: usize, ledger: LedgerId) {
+        self.given_up.insert((bookie, ledger));
     }
 
     pub(super) fn bookie_opened(&mut self, bookie: usize, record: &BookieRecord) -> Found {
@@ -126,7 +132,10 @@ impl Observer {
     /// A request comes to a bookie.
     pub(super) fn asked(&mut self, bookie: usize, ask: &Ask) {
         self.ordinal += 1;
-        if let Ask::Add(add) = ask {
+        // A repair goes by no fence.
+        if let Ask::Add(add) = ask
+            && add.kind != AddKind::Repair
+        {
             let spot = (add.ledger, add.entry.id);
             self.came.entry((bookie, spot)).or_insert(self.ordinal);
         }
@@ -153,7 +162,8 @@ impl Observer {
                 Vec::new()
             }
             (Ask::ReadRun(run), Answer::ReadRun(items)) => self.run(bookie, run, items),
-            (Ask::ReadLac(_), Answer::ReadLac(LacResult::Busy)) => Vec::new(),
+            (Ask::ReadLac(_), Answer::ReadLac(LacResult::Busy))
+            | (Ask::Holdings(_), Answer::Holdings(_)) => Vec::new(),
             _ => found(
                 "engine",
                 format!("bookie-{bookie} answers {ask:?} with {answer:?}"),
@@ -189,6 +199,9 @@ impl Observer {
         }
         *self.stored.entry(spot).or_default() |= 1 << bookie;
         let mut all = self.payload(bookie, add.ledger, &add.entry);
+        if add.kind == AddKind::Repair {
+            return all;
+        }
         // I8, I9, I10: a fence that was answered holds, whatever happened to the bookie since.
         let fences = self.fences.get(&(bookie, add.ledger.log()));
         let higher = fences.and_then(|f| f.range(add.epoch.next()..).map(|(_, at)| *at).min());
@@ -270,7 +283,7 @@ impl Observer {
         let stored = self.stored.get(&spot).copied().unwrap_or(0);
         match stored & (1 << bookie) {
             0 => Vec::new(),
-            _ if self.blind[bookie] => Vec::new(),
+            _ if self.blind[bookie] || self.given_up.contains(&(bookie, spot.0)) => Vec::new(),
             _ => found(
                 "I11",
                 format!("bookie-{bookie} stored {spot:?} and says it never had it"),
@@ -309,198 +322,5 @@ impl Observer {
             ),
             _ => Vec::new(),
         }
-    }
-
-    fn copies(&self, body: &LedgerBody, spot: Spot) -> usize {
-        let stored = self.stored.get(&spot).copied().unwrap_or(0);
-        let holds = |id: &&BookieId| {
-            let place = self
-                .ids
-                .iter()
-                .position(|known| known.as_ref() == Some(*id));
-            place.is_some_and(|place| stored & (1 << place) != 0)
-        };
-        body.ensemble.iter().filter(holds).count()
-    }
-
-    /// I2: every entry of the range was said to be stored by Qa bookies of the ensemble.
-    fn quorum(&self, body: &LedgerBody, id: LedgerId, from: EntryId, to: EntryId) -> Found {
-        for entry in (from.get()..=to.get()).map(EntryId::new) {
-            let copies = self.copies(body, (id, entry));
-            if copies < body.quorum.ack() {
-                return found(
-                    "I2",
-                    format!("{id} counts as confirmed to {to}, {entry} has {copies} copies"),
-                );
-            }
-        }
-        Vec::new()
-    }
-
-    /// An owner shows a LAC: what it covers is confirmed (I2, I6, I15).
-    pub(super) fn confirmed(
-        &mut self,
-        store: &MemStore,
-        id: LedgerId,
-        lac: EntryId,
-        epoch: Option<Epoch>,
-    ) -> Found {
-        let before = self.confirmed.get(&id).copied();
-        if before >= Some(lac) {
-            return Vec::new();
-        }
-        self.confirmed.insert(id, lac);
-        let Some(body) = ledger(store, id) else {
-            return found(
-                "I15",
-                format!("{id} is confirmed to {lac} and meta does not know it"),
-            );
-        };
-        let mut all = self.quorum(body, id, next(before), lac);
-        if let LedgerState::Closed { last, .. } = body.state
-            && last < Some(lac)
-        {
-            all.extend(found(
-                "I6",
-                format!("{id} closed at {last:?} and confirmed to {lac} by epoch {epoch:?}"),
-            ));
-        }
-        all
-    }
-
-    /// A producer was told that its batch is stored there (I1, I2).
-    pub(super) fn acked(&self, store: &MemStore, id: LedgerId, entry: EntryId) -> Found {
-        let confirmed = self.confirmed.get(&id).copied() >= Some(entry);
-        let recovered = self.ends.get(&id).is_some_and(|end| *end >= Some(entry));
-        if ledger(store, id).is_none() || !(confirmed || recovered) {
-            return found(
-                "I2",
-                format!("{id} {entry} acked and neither confirmed nor recovered"),
-            );
-        }
-        Vec::new()
-    }
-
-    /// Meta committed something (I1, I3, I4, I5, I12, I14, I16, I18).
-    ///
-    /// `images` has the records that were touched, before and after.
-    pub(super) fn committed(
-        &mut self,
-        images: [&Image; 2],
-        store: &MemStore,
-        command: &Command,
-        marks: &mut Marks,
-    ) -> Found {
-        self.commits += 1;
-        let [before, after] = images;
-        let mut wrong = catalog::check_step(before, after);
-        if self.commits.is_multiple_of(128) {
-            wrong.extend(catalog::check(store.image()));
-        }
-        let wrong = wrong.into_iter();
-        let mut all: Found = wrong
-            .map(|v| Violation {
-                rule: v.rule,
-                what: v.what,
-            })
-            .collect();
-        if let Command::ChangeShard(change) = command {
-            if let ShardChange::Extend {
-                close: Some(_),
-                successor: Some(_),
-                ..
-            } = change.change
-            {
-                marks.hit(Mark::SealedAndExtended);
-            }
-            all.extend(self.closed(before, store, change, marks));
-        }
-        all
-    }
-
-    fn closed(
-        &mut self,
-        before: &Image,
-        after: &MemStore,
-        change: &ShardCommand,
-        marks: &mut Marks,
-    ) -> Found {
-        let mut all = Vec::new();
-        let Some(Record::Shard(record)) = before.get(&Key::Shard(change.shard)).map(|v| &v.record)
-        else {
-            return found("M", format!("{} changed and was not there", change.shard));
-        };
-        for kind in LogKind::BOTH {
-            let Some(id) = record.chain(kind).tail_id() else {
-                continue;
-            };
-            let Some(body) = ledger(after, id) else {
-                continue;
-            };
-            let LedgerState::Closed { last, .. } = body.state else {
-                continue;
-            };
-            self.ends.insert(id, last);
-            let confirmed = self.confirmed.get(&id).copied();
-            if confirmed > last {
-                all.extend(found(
-                    "I1",
-                    format!("{id} confirmed to {confirmed:?}, closed at {last:?}"),
-                ));
-            }
-            let shown = self.lacs.get(&id).copied();
-            if shown > last {
-                all.extend(found(
-                    "I7",
-                    format!("LAC {shown:?} of {id} was shown, closed at {last:?}"),
-                ));
-            }
-            if let Some(last) = last {
-                all.extend(self.quorum(body, id, next(confirmed), last));
-            }
-            if matches!(change.change, ShardChange::CloseRecovered { .. }) {
-                let spot = (id, next(last));
-                let said = self
-                    .negatives
-                    .get(&(spot, change.epoch))
-                    .copied()
-                    .unwrap_or(0);
-                let count = self.said(body, said);
-                if count < body.quorum.recovery() {
-                    all.extend(found(
-                        "I12",
-                        format!("{id} closed at {last:?} on {count} negatives"),
-                    ));
-                }
-                if last > confirmed {
-                    marks.hit(Mark::RecoveredAboveLac);
-                }
-            } else if last != confirmed {
-                all.extend(found(
-                    "I5",
-                    format!("{id} closed by its writer at {last:?}, confirmed to {confirmed:?}"),
-                ));
-            }
-        }
-        all
-    }
-
-    fn said(&self, body: &LedgerBody, mask: u32) -> usize {
-        let ids = self.ids.iter().enumerate();
-        let of_ensemble = ids.filter(|(place, id)| {
-            mask & (1 << place) != 0 && id.is_some_and(|id| body.ensemble.contains(&id))
-        });
-        of_ensemble.count()
-    }
-
-    /// What must hold of the store in the end.
-    pub(super) fn ended(&self, store: &MemStore) -> Found {
-        let wrong = catalog::check(store.image()).into_iter();
-        wrong
-            .map(|v| Violation {
-                rule: v.rule,
-                what: v.what,
-            })
-            .collect()
     }
 }

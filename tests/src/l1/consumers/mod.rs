@@ -1,20 +1,22 @@
 //! Consumers: they grant, receive, work for a while, then ack, give back, or forget what they got.
 
-use std::collections::{BTreeMap, VecDeque};
+mod acks;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use topic::{Ack, AckResult, Delivery, Extend, Nack, OffsetRange, OpenConsumer, StreamId};
-use types::batch::records;
+use topic::{Delivery, OpenConsumer};
+use types::batch::{Body, Codec, Codecs, records};
 use types::topic::SubscriptionMode;
-use types::{Generation, Offset, Problem, Reason};
+use types::{Generation, Problem, Reason};
 
-use super::agenda::{MS, Nanos, SECOND};
-use super::event::{ConsumerTimer, Event, Opening, Said};
-use super::marks::Mark;
-use super::shard_core::{Request, Told};
-use super::streams::Who;
-use super::world::{PARTITION, World};
 use crate::history::{self, Name};
+use crate::l1::agenda::{MS, Nanos, SECOND};
+use crate::l1::event::{ConsumerTimer, Event, Opening, Said};
+use crate::l1::marks::Mark;
+use crate::l1::shard_core::Told;
+use crate::l1::streams::Who;
+use crate::l1::world::World;
 use crate::workload::Stamp;
 
 /// One consumer.
@@ -80,6 +82,11 @@ impl Consumer {
             window,
         }
     }
+
+    /// Whether it may get messages.
+    pub(super) const fn is_attached(&self) -> bool {
+        self.is_ready && self.stream.is_some()
+    }
 }
 
 impl World {
@@ -99,7 +106,7 @@ impl World {
             t0: sub.tried.unwrap_or(self.now),
             t: self.now,
             sub: Name::from(sub.label.as_str()),
-            p: Name::from(PARTITION),
+            p: self.partition(),
             ty,
             from,
         };
@@ -107,9 +114,16 @@ impl World {
         for consumer in 0..self.consumers.len() {
             if self.consumers[consumer].sub == at {
                 let wait = self.rng.below(500 * MS);
-                self.consumer_later(consumer, wait, ConsumerTimer::Connect(0));
+                let attempt = self.consumers[consumer].attempt;
+                self.consumer_later(consumer, wait, ConsumerTimer::Connect(attempt));
             }
         }
+    }
+
+    /// The consumers of a subscription.
+    pub(super) fn consumers_of(&self, sub: usize) -> Vec<usize> {
+        let all = 0..self.consumers.len();
+        all.filter(|at| self.consumers[*at].sub == sub).collect()
     }
 
     fn consumer_later(&mut self, at: usize, wait: Nanos, timer: ConsumerTimer) {
@@ -122,7 +136,8 @@ impl World {
         match timer {
             ConsumerTimer::Connect(attempt) => {
                 let consumer = &self.consumers[at];
-                if consumer.stream.is_none() && consumer.attempt == attempt {
+                let is_there = self.subs[consumer.sub].record.is_some();
+                if is_there && consumer.stream.is_none() && consumer.attempt == attempt {
                     self.consumer_connects(at);
                 }
             }
@@ -169,6 +184,11 @@ impl World {
                 ack_deadline: None,
                 confirm_acks: confirms,
                 permits: (window, GRANT_BYTES),
+                // Every other one opens what is compressed.
+                codecs: match at % 2 {
+                    0 => Codec::ALL.into_iter().collect(),
+                    _ => Codecs::NONE,
+                },
             })
         });
         let consumer = &mut self.consumers[at];
@@ -235,7 +255,11 @@ impl World {
             Told::Delivery(delivery) => self.consumer_receives(at, stream, &delivery),
             Told::AckResult(result) => self.consumer_confirmed(at, &result),
             Told::Ended(problem) => {
-                if problem.reason == Reason::SubscriptionNotFound && !self.swarm.is_beyond {
+                let is_leaving = self.subs[self.consumers[at].sub].leaves_at.is_some();
+                if problem.reason == Reason::SubscriptionNotFound
+                    && !is_leaving
+                    && !self.swarm.is_beyond
+                {
                     self.violation("I28", format!("c{at}: {problem}"));
                 }
                 self.consumer_lost(at, stream, Some(&problem));
@@ -248,22 +272,41 @@ impl World {
         }
     }
 
+    /// Who sent a message, its number, and the partition that it was sent to when that is another one.
+    fn sender_of(&self, payload: &[u8]) -> (String, u64, Option<String>) {
+        let Ok(stamp) = Stamp::read(payload) else {
+            return (String::new(), 0, None);
+        };
+        let sent = (stamp.writer, stamp.n);
+        let is_here = stamp.partition == self.partition().as_str();
+        let is_astray = !is_here && !self.life.adrift.contains(&sent);
+        (sent.0, sent.1, is_astray.then_some(stamp.partition))
+    }
+
+    /// A batch as a client opens it. One that does not open has no messages.
+    fn batch_opened(&mut self, at: usize, batch: &Body) -> Bytes {
+        let Some(compression) = batch.compression else {
+            return batch.bytes.clone();
+        };
+        self.marks.hit(Mark::DeliveredCompressed);
+        if !at.is_multiple_of(2) {
+            self.violation("delivery", format!("c{at} opens no compressed batches"));
+        }
+        compression::open(compression, &batch.bytes).unwrap_or_default()
+    }
+
     fn consumer_receives(&mut self, at: usize, stream: u64, delivery: &Delivery) {
         let (sub, c) = self.session(at);
         let first = delivery.first_offset.get();
+        self.starts_as_new(self.consumers[at].sub, first);
         let mut delivered = Vec::new();
         let mut messages = Vec::new();
-        for (index, record) in (0..).zip(records(&delivery.batch)) {
+        let batch = self.batch_opened(at, &delivery.batch);
+        for (index, record) in (0..).zip(records(&batch)) {
             let offset: u64 = first + index;
-            let payload = payload_of(&delivery.batch.slice(record.message));
+            let payload = payload_of(&batch.slice(record.message));
             let hash = Some(Stamp::hash(&payload));
-            let (writer, n, astray) = match Stamp::read(&payload) {
-                Ok(stamp) => {
-                    let astray = (stamp.partition != PARTITION).then_some(stamp.partition);
-                    (stamp.writer, stamp.n, astray)
-                }
-                Err(_) => (String::new(), 0, None),
-            };
+            let (writer, n, astray) = self.sender_of(&payload);
             delivered.push(history::Delivered {
                 w: Name::from(writer.clone()),
                 n,
@@ -284,7 +327,7 @@ impl World {
             t: self.now,
             sub: Name::from(sub),
             c: Name::from(c),
-            p: Name::from(PARTITION),
+            p: self.partition(),
             ms: delivered,
         };
         self.history.note(&history::Event::Recv(received));
@@ -317,184 +360,6 @@ impl World {
         };
         self.consumer_later(at, work, timer);
     }
-
-    fn consumer_worked(&mut self, at: usize, stream: u64, delivery: u64) {
-        let Some(held) = self.consumers[at].deliveries.remove(&delivery) else {
-            return;
-        };
-        if !held.is_granted {
-            let count = i64::try_from(held.messages.len()).unwrap_or(0);
-            let permits = Request::Permits {
-                stream: StreamId::new(stream),
-                messages: count,
-                bytes: held.bytes,
-            };
-            self.consumers[at].granted += count;
-            self.client_requests(stream, permits);
-        }
-        let is_exclusive = self.subs[self.consumers[at].sub].mode == SubscriptionMode::Exclusive;
-        let choice = if self.is_healed {
-            10
-        } else {
-            self.rng.below(24)
-        };
-        match choice {
-            0 => self.consumer_nacks(at, stream, &held),
-            1 => self.trace(|| format!("c{at} forgets {} messages", held.messages.len())),
-            2..=5 if is_exclusive => self.consumer_acks(at, stream, held, true),
-            6 if held.messages.len() > 1 => {
-                // Every second one; the others are forgotten.
-                let messages = held.messages.iter().step_by(2).cloned().collect();
-                let held = Held { messages, ..held };
-                self.consumer_acks(at, stream, held, false);
-            }
-            7 => self.consumer_extends(at, stream, held),
-            _ => self.consumer_acks(at, stream, held, false),
-        }
-    }
-
-    /// It needs more time.
-    fn consumer_extends(&mut self, at: usize, stream: u64, held: Held) {
-        let consumer = &mut self.consumers[at];
-        let extend = Extend {
-            stream: StreamId::new(stream),
-            request_id: 0,
-            generation: consumer.generation,
-            ranges: ranges(&held.messages),
-            deadline: None,
-        };
-        let delivery = consumer.next;
-        consumer.next += 1;
-        let again = Held {
-            is_granted: true,
-            ..held
-        };
-        consumer.deliveries.insert(delivery, again);
-        self.client_requests(stream, Request::Extend(extend));
-        let wait = self.rng.below(SECOND);
-        self.consumer_later(at, wait, ConsumerTimer::Worked { stream, delivery });
-    }
-
-    fn consumer_acks(&mut self, at: usize, stream: u64, held: Held, is_cumulative: bool) {
-        let (sub, c) = self.session(at);
-        let last = held.messages.iter().map(|message| message.offset).max();
-        let end = is_cumulative.then_some(last).flatten().map(|last| last + 1);
-        let ms = match end {
-            Some(_) => Vec::new(),
-            None => held.messages.iter().map(Message::named).collect(),
-        };
-        let acked = history::Acked {
-            t: self.now,
-            sub: Name::from(sub),
-            c: Name::from(c),
-            p: Name::from(PARTITION),
-            ms,
-            cu: end,
-        };
-        self.history.note(&history::Event::Ack(acked));
-        let ranges = match end {
-            Some(_) => Vec::new(),
-            None => ranges(&held.messages),
-        };
-        let consumer = &mut self.consumers[at];
-        let request_id = match consumer.confirms {
-            true => consumer.next_request,
-            false => 0,
-        };
-        if consumer.confirms {
-            consumer.next_request += 1;
-            if end.is_none() {
-                consumer.asked.insert(request_id, held.messages);
-            }
-        }
-        let ack = Ack {
-            stream: StreamId::new(stream),
-            request_id,
-            generation: consumer.generation,
-            ranges,
-            cumulative_end: end.map(Offset::new),
-        };
-        self.client_requests(stream, Request::Ack(ack));
-    }
-
-    fn consumer_nacks(&mut self, at: usize, stream: u64, held: &Held) {
-        self.marks.hit(Mark::Nacked);
-        let (sub, c) = self.session(at);
-        let nacked = history::Acked {
-            t: self.now,
-            sub: Name::from(sub),
-            c: Name::from(c),
-            p: Name::from(PARTITION),
-            ms: held.messages.iter().map(Message::named).collect(),
-            cu: None,
-        };
-        self.history.note(&history::Event::Nack(nacked));
-        let nack = Nack {
-            stream: StreamId::new(stream),
-            request_id: 0,
-            generation: self.consumers[at].generation,
-            ranges: ranges(&held.messages),
-            delay: None,
-        };
-        self.client_requests(stream, Request::Nack(nack));
-    }
-
-    fn consumer_confirmed(&mut self, at: usize, result: &AckResult) {
-        let lost = |problem: &topic::RangeProblem| problem.problem.reason == Reason::LeaseLost;
-        if result.problems.iter().any(lost) {
-            self.marks.hit(Mark::LeaseLost);
-        }
-        let Some(messages) = self.consumers[at].asked.remove(&result.request_id) else {
-            return;
-        };
-        let is_refused = |message: &Message| {
-            result.problems.iter().any(|problem| {
-                let offset = Offset::new(message.offset);
-                problem
-                    .range
-                    .is_none_or(|range| range.start <= offset && offset < range.end)
-            })
-        };
-        let done: Vec<_> = messages
-            .iter()
-            .filter(|message| !is_refused(message))
-            .collect();
-        if !result.confirmed || done.is_empty() {
-            return;
-        }
-        self.marks.hit(Mark::AckConfirmed);
-        let (sub, c) = self.session(at);
-        let acked = history::Acked {
-            t: self.now,
-            sub: Name::from(sub),
-            c: Name::from(c),
-            p: Name::from(PARTITION),
-            ms: done.into_iter().map(Message::named).collect(),
-            cu: None,
-        };
-        self.history.note(&history::Event::AckOk(acked));
-    }
-}
-
-impl Message {
-    fn named(&self) -> (Name<'_>, u64) {
-        (Name::from(self.writer.as_str()), self.n)
-    }
-}
-
-/// Offsets as ranges.
-fn ranges(messages: &[Message]) -> Vec<OffsetRange> {
-    let mut offsets: VecDeque<u64> = messages.iter().map(|message| message.offset).collect();
-    let mut ranges = Vec::new();
-    while let Some(start) = offsets.pop_front() {
-        let mut end = start + 1;
-        while offsets.front() == Some(&end) {
-            offsets.pop_front();
-            end += 1;
-        }
-        ranges.push(OffsetRange::new(Offset::new(start), Offset::new(end)));
-    }
-    ranges
 }
 
 /// The payload of an encoded message that has nothing else.

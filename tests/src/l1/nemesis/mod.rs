@@ -1,9 +1,10 @@
 //! Does harm, and ends it.
 
-use std::time::Duration;
+mod copies;
+mod deletion;
+mod disks;
 
-use host::disk::Disk as _;
-use host::disk::sim::{Fault, FaultRates, Latency, OpKind};
+use host::disk::sim::Fault;
 
 use super::agenda::{MS, Nanos, SECOND};
 use super::event::{Event, after};
@@ -26,10 +27,14 @@ pub(super) enum Act {
     Pause(Host, Nanos),
     /// A bookie's process dies.
     Kill(usize),
+    /// A serving node's process dies.
+    KillServer(usize),
     /// A bookie's machine loses power.
     Power(usize),
     /// A disk has room again, and is quick and sound.
     DiskGood(usize),
+    /// A bookie is not drained any more.
+    Undrain(usize),
     /// Meta is quick again.
     MetaGood,
     /// All harm ends.
@@ -71,7 +76,11 @@ impl World {
             Act::Pause(host, time) if !self.is_healed => self.pause(host, time),
             Act::Pause(..) => {}
             Act::Kill(at) if !self.is_healed => self.bookie_crash(at, 50 * MS),
-            Act::Kill(_) => {}
+            Act::KillServer(at) if !self.is_healed => {
+                let wait = 20 * MS + self.rng.below(3 * SECOND);
+                self.server_crash(at, wait);
+            }
+            Act::Kill(_) | Act::KillServer(_) => {}
             Act::Power(at) if !self.is_healed => {
                 self.bookie_power(at);
                 let wait = self.rng.below(2 * SECOND);
@@ -80,6 +89,7 @@ impl World {
             }
             Act::Power(_) => {}
             Act::DiskGood(at) => self.disk_good(at),
+            Act::Undrain(at) => self.drains(at, false),
             Act::MetaGood => {
                 self.meta.commit_jitter = MS;
                 self.meta.answers_lost = 0;
@@ -109,7 +119,7 @@ impl World {
             self.history.note(&history::Event::Nem(fault));
         }
         match harm {
-            Harm::Delay | Harm::Loss | Harm::Disorder => self.harm_links(harm),
+            Harm::Delay | Harm::Loss | Harm::Disorder | Harm::Late => self.harm_links(harm),
             Harm::Partition => self.harm_partition(),
             Harm::Pause => self.harm_pause(),
             Harm::Crash => self.harm_crash(),
@@ -122,6 +132,10 @@ impl World {
             Harm::Lapse => self.harm_lapse(),
             Harm::Client => self.harm_client(),
             Harm::Release => self.harm_release(),
+            Harm::Gone => self.harm_gone(),
+            Harm::Unsubscribe => self.harm_unsubscribe(),
+            Harm::DeleteTopic => self.harm_delete_topic(),
+            Harm::Drain => self.harm_drain(),
         }
     }
 
@@ -131,7 +145,7 @@ impl World {
 
     fn a_server(&self) -> usize {
         // The one that serves, more often than not.
-        let serving = self.servers.iter().position(|s| s.shard.is_some());
+        let serving = self.servers.iter().position(|s| !s.serving.is_empty());
         match serving {
             Some(at) if !self.rng.one_in(3) => at,
             _ => self.rng.index(self.servers.len()),
@@ -176,6 +190,7 @@ impl World {
                     link.jitter = jitter;
                 }
                 Harm::Loss => link.loss = chance / 4,
+                Harm::Late => link.late = chance / 4,
                 _ => {
                     link.repeats = chance;
                     link.jitter = jitter / 4;
@@ -332,142 +347,6 @@ impl World {
         self.later(wait, Act::MetaGood);
     }
 
-    fn harm_disk_error(&mut self) {
-        let at = self.a_bookie();
-        let kinds = [
-            OpKind::Sync,
-            OpKind::Sync,
-            OpKind::Write,
-            OpKind::SyncDir,
-            OpKind::Name,
-            OpKind::SetLen,
-        ];
-        let kind = kinds[self.rng.index(kinds.len())];
-        self.bookies[at].disk.fail_next(kind, Fault::Io);
-    }
-
-    fn harm_disk_full(&mut self) {
-        let at = self.a_bookie();
-        let bookie = &self.bookies[at];
-        let [dir, _] = bookie.dirs();
-        if let Ok(space) = bookie.disk.space(&dir) {
-            let used = space.total_bytes - space.free_bytes;
-            let room = self.rng.below(400 << 10);
-            bookie.disk.set_capacity(Some(used + room));
-        }
-        let wait = SECOND + self.rng.below(5 * SECOND);
-        self.later(wait, Act::DiskGood(at));
-    }
-
-    fn harm_disk_slow(&mut self) {
-        let at = self.a_bookie();
-        let times = 2 + u32::try_from(self.rng.below(60)).unwrap_or(0);
-        let bookie = &self.bookies[at];
-        let slow = Latency {
-            per_op: bookie.latency.per_op * times,
-            per_mib: bookie.latency.per_mib,
-            per_sync: bookie.latency.per_sync * times,
-            jitter_max: Duration::from_millis(1),
-        };
-        bookie.disk.set_latency(slow);
-        let wait = self.rng.below(5 * SECOND);
-        self.later(wait, Act::DiskGood(at));
-    }
-
-    fn harm_disk_loss(&mut self) {
-        let Some(damageable) = self.swarm.damageable else {
-            return;
-        };
-        let at = match self.swarm.is_beyond {
-            true => self.a_bookie(),
-            false => damageable,
-        };
-        let wait = 20 * MS + self.rng.below(2 * SECOND);
-        let [journal, data] = self.bookies[at].dirs();
-        match self.rng.below(8) {
-            0 | 1 => {
-                let bookie = &mut self.bookies[at];
-                let life = bookie.life;
-                if bookie.is_open() {
-                    let copies = (bookie.disk.copy_out(&journal), bookie.disk.copy_out(&data));
-                    bookie.copy = Some((life, copies.0, copies.1));
-                }
-            }
-            2 | 3 => {
-                let bookie = &mut self.bookies[at];
-                // A disk older than what meta knows of it: set back over a registration.
-                let (life, is_open) = (bookie.life, bookie.is_open());
-                if let Some((_, old_journal, old_data)) =
-                    bookie.copy.take_if(|copy| copy.0 < life && is_open)
-                {
-                    self.observer.damage(at);
-                    self.bookie_crash(at, wait);
-                    let disk = &self.bookies[at].disk;
-                    disk.put_back(&journal, &old_journal);
-                    disk.put_back(&data, &old_data);
-                    self.trace(|| format!("bookie-{at} is set back"));
-                    if self.rng.one_in(2) {
-                        // It starts, and dies before meta has heard of it.
-                        let soon = wait + self.rng.below(MS / 2);
-                        self.later(soon, Act::Kill(at));
-                    }
-                }
-            }
-            4 | 5 => {
-                self.observer.damage(at);
-                self.bookie_crash(at, wait);
-                let which = self.rng.below(3);
-                let disk = &self.bookies[at].disk;
-                if which != 0 {
-                    disk.wipe(&journal);
-                }
-                if which != 1 {
-                    disk.wipe(&data);
-                }
-                self.trace(|| format!("bookie-{at} is wiped {which}"));
-            }
-            6 => {
-                self.observer.blind(at);
-                let rates = FaultRates {
-                    misdirect_per_million: 20_000,
-                    ..FaultRates::default()
-                };
-                self.bookies[at].disk.set_fault_rates(rates);
-                self.later(wait, Act::DiskGood(at));
-            }
-            _ => self.flip(at),
-        }
-    }
-
-    fn flip(&mut self, at: usize) {
-        self.observer.blind(at);
-        let files = self.bookies[at].disk.files();
-        if files.is_empty() {
-            return;
-        }
-        let file = &files[self.rng.index(files.len())];
-        let disk = &self.bookies[at].disk;
-        let len = disk.contents(file).map_or(0, |bytes| bytes.len());
-        if len == 0 {
-            return;
-        }
-        // What a file begins with is what is written most.
-        let most = if self.rng.one_in(2) {
-            len
-        } else {
-            len.min(16 << 10)
-        };
-        let bit = self.rng.below(8 * u64::try_from(most).unwrap_or(1));
-        // It may have gone meanwhile.
-        let _ = disk.flip(file, bit);
-        let file = file.display().to_string();
-        self.trace(|| format!("bookie-{at}: bit {bit} of {file} flips"));
-        if self.rng.one_in(2) {
-            let wait = self.rng.below(SECOND);
-            self.bookie_crash(at, wait);
-        }
-    }
-
     fn harm_client(&mut self) {
         match self.rng.below(3) {
             0 if !self.consumers.is_empty() => {
@@ -487,16 +366,13 @@ impl World {
     }
 
     fn harm_release(&mut self) {
-        if let Some(at) = self.servers.iter().position(|s| s.shard.is_some()) {
-            self.shard_event(at, ShardEvent::Release);
+        let keys = self.servers.iter().map(|server| server.keys());
+        let newest = keys
+            .enumerate()
+            .find_map(|(at, keys)| Some((at, *keys.last()?)));
+        if let Some((at, key)) = newest {
+            self.shard_event(at, key, ShardEvent::Release);
         }
-    }
-
-    fn disk_good(&mut self, at: usize) {
-        let bookie = &self.bookies[at];
-        bookie.disk.set_capacity(None);
-        bookie.disk.set_latency(bookie.latency);
-        bookie.disk.set_fault_rates(FaultRates::default());
     }
 
     /// All harm ends. What is to stay away goes now; everything else comes back.
@@ -511,11 +387,13 @@ impl World {
         self.act(Act::MetaGood);
         let life = self.meta.life;
         self.meta_start(life);
-        let (bookie, server) = self.swarm.gone;
+        let (_, server) = self.swarm.gone;
+        let bookie = self.stays_away();
         for at in 0..self.bookies.len() {
             self.disk_good(at);
             self.bookies[at].disk.heal();
             self.bookies[at].dies_in_job = false;
+            self.drains(at, false);
             if Some(at) == bookie {
                 self.bookie_dies(at);
                 self.bookies[at].is_gone = true;
@@ -532,7 +410,7 @@ impl World {
                 .put(self.now, Event::ServerStarts { server: at });
         }
         for producer in &mut self.producers {
-            producer.made += 1;
+            producer.made += u64::from(self.life.is_there());
         }
         for at in 0..self.producers.len() {
             let timer = super::event::ProducerTimer::Load;
