@@ -123,7 +123,7 @@ fn main() {
             stream: StreamId::new(1),
             first_sequence: SequenceId::new(sequence),
             count: 64,
-            body: body.clone(),
+            body: body.clone().into(),
         };
         topic.handle(now(), wall(), Event::Publish(publish), &mut effects);
         let token = match effects.pop() {
