@@ -86,8 +86,13 @@ fn metadata_moves_to_etcd_while_nodes_run_and_everything_goes_on() {
     assert!(!is_done && said.contains("choose an empty place"), "{said}");
     run.cluster.node("meta").unwrap().etcd = Some(etcd_at.clone());
     run.cluster.add_meta("meta-2", &etcd_at).unwrap();
-    run.cluster.start("meta").unwrap();
+    // The second is active, which the nodes do not know of: the first one tells them.
     run.cluster.start("meta-2").unwrap();
+    let second = run.cluster.process("meta-2").unwrap();
+    second
+        .wait_saying("this meta node is active", GIVE_UP)
+        .unwrap();
+    run.cluster.start("meta").unwrap();
     run.cluster.wait_ready().unwrap();
     println!("move: meta was away for {:.1?}", stopped.elapsed());
 
@@ -100,16 +105,22 @@ fn metadata_moves_to_etcd_while_nodes_run_and_everything_goes_on() {
         let log = run.cluster.process(node).unwrap().log();
         assert!(log.contains("meta was moved to another store"), "{log}");
     }
-    // One after the other learns of the second meta, which then takes over.
+    // One after the other is told of the second meta. Then each of the two takes over from the other.
     for node in nodes {
         run.cluster.stop(node).unwrap();
         run.cluster.start(node).unwrap();
         run.cluster.wait_ready().unwrap();
         run.flows(200).unwrap();
     }
-    run.cluster.kill("meta").unwrap();
-    makes_a_topic(&mut run, "after-the-first-meta");
-    run.flows(600).unwrap();
+    for (killed, topic) in [
+        ("meta-2", "after-the-second-meta"),
+        ("meta", "after-the-first-meta"),
+    ] {
+        run.cluster.kill(killed).unwrap();
+        makes_a_topic(&mut run, topic);
+        run.flows(600).unwrap();
+        run.cluster.start(killed).unwrap();
+    }
     run.report_pauses("restarts of all nodes and kill -9 of a meta", GIVE_UP)
         .unwrap();
     judge(run).unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use catalog::{Answered, Planned, Snapshot, answer, plan};
+use proto::meta::ACTIVE;
 use types::command::{Answer, Command, Query, Reply};
 use types::{Problem, Reason, Revision};
 
@@ -127,7 +128,7 @@ pub(crate) fn not_active(active: Option<&str>) -> Problem {
     let message = "this meta node stands by, ask the active one";
     let problem = Problem::new(Reason::Unreachable, message);
     match active {
-        Some(active) => problem.with("active", active),
+        Some(active) => problem.with(ACTIVE, active),
         None => problem,
     }
 }

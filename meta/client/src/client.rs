@@ -30,7 +30,7 @@ const REGISTER_AGAIN: Duration = Duration::from_millis(500);
 /// Where meta is, and how patient a node is with it.
 #[derive(Debug, Clone)]
 pub struct MetaConfig {
-    /// The meta nodes: any of them answers.
+    /// The meta nodes, or some of them: one that stands by says which is active, and that one is asked then.
     pub addresses: Vec<Address>,
     /// How long a read may take, with all its tries, and a command.
     pub timeout: Duration,
@@ -70,6 +70,17 @@ fn stub(nodes: &Rotation) -> (Stub<Channel>, Turn) {
     (stub, turn)
 }
 
+/// Asks another node than the one that failed: the one that it named, or the next.
+fn another_node(nodes: &Rotation, failed: Turn, error: Option<&MetaError>) {
+    match error {
+        Some(MetaError::Unreachable {
+            active: Some(active),
+            ..
+        }) => nodes.sent_to(failed, active),
+        _ => nodes.failed(failed),
+    }
+}
+
 impl MetaClient {
     /// Connects to meta and learns which cluster it is, waiting up to `patience` for it to come up.
     ///
@@ -98,7 +109,7 @@ impl MetaClient {
                 Ok(told) => break told,
                 Err(error) => error,
             };
-            nodes.failed(turn);
+            another_node(&nodes, turn, Some(&error));
             if !again(&host, deadline, &error).await {
                 return Err(error);
             }
@@ -157,7 +168,7 @@ impl MetaClient {
                 _ => return Err(error),
             };
             if error.kind() != ErrorKind::Busy {
-                self.shared.nodes.failed(turn);
+                self.another_node(turn, Some(&error));
             }
             let wait = error.retry_after().unwrap_or(RETRY).max(RETRY);
             if !may_pass || !pause(&self.shared.host, wait, deadline).await {
@@ -242,7 +253,7 @@ impl MetaClient {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            self.shared.nodes.failed(turn);
+            self.another_node(turn, Some(&error));
             if !again(&self.shared.host, deadline, &error).await {
                 return Err(error);
             }
@@ -284,8 +295,8 @@ impl MetaClient {
         turn: Turn,
         answer: Result<tonic::Response<T>, MetaError>,
     ) -> Result<T, MetaError> {
-        if answer.is_err() {
-            self.shared.nodes.failed(turn);
+        if let Err(error) = &answer {
+            self.another_node(turn, Some(error));
         }
         answer.map(tonic::Response::into_inner)
     }
@@ -308,8 +319,10 @@ impl MetaClient {
         let (mut stub, turn) = stub(&self.shared.nodes);
         let deadline = self.host().clock.now().after(timeout);
         let answer = self.within(deadline, stub.keep_alive(request)).await;
-        if matches!(&answer, Err(error) if error.kind() != ErrorKind::Fenced) {
-            self.shared.nodes.failed(turn);
+        if let Err(error) = &answer
+            && error.kind() != ErrorKind::Fenced
+        {
+            self.another_node(turn, Some(error));
         }
         let session = answer?
             .into_inner()
@@ -326,9 +339,9 @@ impl MetaClient {
         stub(&self.shared.nodes)
     }
 
-    /// Asks another node than the one that failed.
-    pub(crate) fn another_node(&self, failed: Turn) {
-        self.shared.nodes.failed(failed);
+    /// Asks another node than the one that failed, with this word or without one.
+    pub(crate) fn another_node(&self, failed: Turn, error: Option<&MetaError>) {
+        another_node(&self.shared.nodes, failed, error);
     }
 
     fn deadline(&self) -> MonoTime {
@@ -383,6 +396,7 @@ impl MetaClient {
         }
         MetaError::Unreachable {
             reason: "meta was moved to another store; it is asked again".to_owned(),
+            active: None,
         }
     }
 
@@ -463,6 +477,7 @@ async fn hello(
         Ok(Err(status)) => Err(MetaError::of(&status)),
         Err(_) => Err(MetaError::Unreachable {
             reason: "no answer in time".to_owned(),
+            active: None,
         }),
     }
 }

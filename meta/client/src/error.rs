@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use host::net::Address;
+use proto::meta::ACTIVE;
 use types::{ErrorKind, Problem, Reason};
 
 /// Why meta gave no answer to use.
@@ -15,6 +17,8 @@ pub enum MetaError {
     Unreachable {
         /// What stood in the way.
         reason: String,
+        /// Who is to be asked instead, where a meta node that stands by was asked and knew.
+        active: Option<Address>,
     },
     /// The answer was lost: a command may or may not have had its effect.
     #[error("the answer of meta was lost, the outcome is unknown: {reason}")]
@@ -53,6 +57,7 @@ impl MetaError {
         let problem = proto::status::from_status(status);
         match problem.reason {
             Reason::Unreachable => Self::Unreachable {
+                active: problem.metadata.get(ACTIVE).map(Address::new),
                 reason: problem.message,
             },
             Reason::OutcomeUnknown => Self::OutcomeUnknown {

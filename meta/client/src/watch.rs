@@ -62,7 +62,7 @@ impl MetaWatch {
                     Ok(stream) => self.stream = Some((stream, turn)),
                     Err(error) => {
                         tracing::debug!(%error, "changes of the metadata are not told now");
-                        self.meta.another_node(turn);
+                        self.meta.another_node(turn, Some(&error));
                         let host = self.meta.host();
                         host.clock
                             .sleep(std::time::Duration::from_millis(200))
@@ -79,7 +79,7 @@ impl MetaWatch {
                 Some(Ok(answer)) => self.take_in(answer),
                 Some(Err(_)) | None => {
                     self.stream = None;
-                    self.meta.another_node(turn);
+                    self.meta.another_node(turn, None);
                 }
             }
         }

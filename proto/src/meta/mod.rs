@@ -22,6 +22,9 @@ pub use repair::{
     DueAsk, due_answer, due_answer_to_wire, due_ask, due_ask_to_wire, plan, plan_to_wire,
 };
 
+/// Where a refusal of a meta node that stands by says which one is active: a field of the problem's metadata.
+pub const ACTIVE: &str = "active";
+
 use types::cluster::MetaGeneration;
 use types::command::{Change, ChangeEvent};
 use types::{BookieId, ClusterId, CommandId, Problem, Quorum, Revision, SessionId, ShardId};

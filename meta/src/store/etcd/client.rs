@@ -253,7 +253,7 @@ impl Client {
             Err(_) => Failure::Unknown(format!("no answer within {within:?}")),
         };
         if matches!(failure, Failure::NeverSent(_) | Failure::Unknown(_)) {
-            let address = self.members.address(turn);
+            let address = self.members.address();
             tracing::debug!(%address, %failure, "a member of etcd failed");
             self.failed(turn);
         }

@@ -9,6 +9,7 @@ mod consumer;
 mod past;
 mod writer;
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,7 +38,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// Counts of one subscription's consumers, or of all writers.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Counts {
     /// Writers: messages that were stored. Consumers: messages received.
     pub done: AtomicU64,
@@ -49,6 +50,16 @@ pub struct Counts {
     longest_pause: AtomicU64,
     /// Writers: microseconds from when a message was due to its receipt.
     latencies: Mutex<Vec<u64>>,
+}
+
+impl fmt::Debug for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counts")
+            .field("done", &self.done)
+            .field("refused", &self.refused)
+            .field("pending", &self.pending)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Counts {
