@@ -52,15 +52,21 @@ fn start(line: &str, data: &Path, log: &Path) -> Process {
     Process::spawn("node", &binary(), line, log).unwrap()
 }
 
-#[test]
-fn every_role_of_a_standalone_process_is_ready_and_counts() {
-    let dir = tempfile::tempdir().unwrap();
+/// A standalone process that is ready, and where it listens and is administered.
+fn standalone(dir: &Path) -> (Process, SocketAddr, SocketAddr) {
     let free = free_addresses(2).unwrap();
     let (listen, admin) = (free[0], free[1]);
     let sizes = "--journal-file 16MiB --free-low 8MiB";
     let line = format!("standalone --listen {listen} --admin-listen {admin} {sizes}");
-    let mut process = start(&line, &dir.path().join("data"), &dir.path().join("log"));
+    let mut process = start(&line, &dir.join("data"), &dir.join("log"));
     process.wait_saying(" is ready", SOON).unwrap();
+    (process, listen, admin)
+}
+
+#[test]
+fn every_role_of_a_standalone_process_is_ready_and_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut process, listen, admin) = standalone(dir.path());
     let said = process.log();
     assert!(said.contains(&format!("http://{admin}/metrics")), "{said}");
     assert_eq!(get(admin, "/readyz").unwrap(), (200, "ok\n".to_owned()));
@@ -89,12 +95,7 @@ fn every_role_of_a_standalone_process_is_ready_and_counts() {
 #[test]
 fn what_a_bench_compresses_is_published_in_fewer_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    let free = free_addresses(2).unwrap();
-    let (listen, admin) = (free[0], free[1]);
-    let sizes = "--journal-file 16MiB --free-low 8MiB";
-    let line = format!("standalone --listen {listen} --admin-listen {admin} {sizes}");
-    let mut process = start(&line, &dir.path().join("data"), &dir.path().join("log"));
-    process.wait_saying(" is ready", SOON).unwrap();
+    let (mut process, listen, admin) = standalone(dir.path());
     let tool = Tool::new(&binary()).unwrap();
     let published = || metrics(admin).sum("ledgerline_serving_published_bytes_total");
     let bytes = |flags: &str| {

@@ -304,6 +304,12 @@ fn a_run_of_prefixes_gives_the_first_bytes() {
         prefix: payload(ledger(1, 0), id, 500).to_bytes().slice(..5),
     };
     assert_eq!(items, vec![prefix(1), prefix(2)]);
+    // Nothing else holds their memory: a few bytes do not keep the piece of the file they were read with.
+    assert!(
+        items
+            .iter()
+            .all(|item| matches!(item, RunItem::Prefix { prefix, .. } if prefix.is_unique()))
+    );
 }
 
 #[test]

@@ -166,6 +166,7 @@ mod tests {
             "{none}"
         );
     }
+
     #[test]
     fn only_what_may_keep_a_topic_from_opening_is_told_as_its_cause() {
         let three_two = api::Quorum { write: 3, ack: 2 };

@@ -82,14 +82,8 @@ pub(crate) struct Produce {
     #[command(flatten)]
     batching: Batching,
 
-    /// Compress each batch: it is stored and delivered so, and consumers open it. One that does not shrink goes as it is.
-    #[arg(
-        long,
-        env = "LEDGERLINE_COMPRESSION",
-        default_value = "none",
-        value_name = "CODEC"
-    )]
-    compression: Compression,
+    #[command(flatten)]
+    compression: Compressing,
 
     /// How long trouble is waited out before the command gives up, also when it begins.
     #[arg(long, env = "LEDGERLINE_TIMEOUT", default_value = "2m", value_parser = super::values::duration, value_name = "TIME")]
@@ -99,9 +93,34 @@ pub(crate) struct Produce {
     server: Server,
 }
 
+/// Whether a producer compresses.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Compressing {
+    /// Compress each batch: it is stored and delivered so, and consumers open it. One that does not shrink goes as it is.
+    #[arg(
+        long,
+        env = "LEDGERLINE_COMPRESSION",
+        default_value = "none",
+        value_name = "CODEC"
+    )]
+    compression: Compression,
+}
+
+impl Compressing {
+    /// The codec; none for batches that go as they are.
+    pub(crate) const fn codec(self) -> Option<Codec> {
+        match self.compression {
+            Compression::None => None,
+            Compression::Zstd => Some(Codec::Zstd),
+            Compression::Lz4 => Some(Codec::Lz4),
+            Compression::Snappy => Some(Codec::Snappy),
+        }
+    }
+}
+
 /// How batches are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Compression {
+enum Compression {
     /// As they are.
     None,
     /// Smallest.
@@ -110,18 +129,6 @@ pub(crate) enum Compression {
     Lz4,
     /// Little work, for consumers that know it only.
     Snappy,
-}
-
-impl Compression {
-    /// The codec; none for batches that go as they are.
-    pub(crate) const fn codec(self) -> Option<Codec> {
-        match self {
-            Self::None => None,
-            Self::Zstd => Some(Codec::Zstd),
-            Self::Lz4 => Some(Codec::Lz4),
-            Self::Snappy => Some(Codec::Snappy),
-        }
-    }
 }
 
 /// How a producer batches.

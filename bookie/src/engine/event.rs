@@ -206,8 +206,8 @@ pub struct Stats {
     pub records: u64,
     /// Least free bytes of either disk, as last looked at.
     pub free_bytes: u64,
-    /// Blocks that reads found in memory, since the start.
+    /// Reads of a block or a piece that found it in memory, since the start.
     pub cache_hits: u64,
-    /// Blocks that reads had to get from the disk, since the start.
+    /// Reads of a block or a piece that had to get it from the disk, since the start.
     pub cache_misses: u64,
 }

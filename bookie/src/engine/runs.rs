@@ -169,28 +169,28 @@ impl Engine {
         let run = self.run_of(id);
         run.tried.push(file.number());
         let to = key(run.ask.ledger, run.ask.last);
-        let ahead = AheadJob {
+        let count = file.piece(block, to, run.room);
+        // Who asks for much reads on: what comes next is likely his.
+        let ahead = (run.least > 1).then(|| AheadJob {
             file: Arc::clone(&file),
-            block: block + file.piece(block, to, run.room),
+            block: block + count,
             to,
             cache: cache.clone(),
-        };
+        });
         let job = RangeJob {
             read: id,
             file,
             block,
+            count,
             ledger: run.ask.ledger,
             first: run.next,
             last: run.ask.last,
-            max_bytes: run.room,
             is_verified_by_reader: run.ask.payload_limit.is_none(),
             cache,
         };
-        // Who asks for much reads on: what comes next is likely his.
-        let is_large = run.least > 1;
         self.lane_jobs[lane_index(Lane::CatchUp)] += 1;
         effects.push(super::run(Worker::Read(Lane::CatchUp), Work::Range(job)));
-        if is_large {
+        if let Some(ahead) = ahead {
             self.read_ahead(ahead, effects);
         }
     }

@@ -167,12 +167,12 @@ impl Metrics {
         );
         counter(
             "ledgerline_bookie_cache_hits_total",
-            "Blocks of data files that reads found in memory.",
+            "Reads of a block or a piece of a data file that found it in memory, also if it was read ahead.",
             stats.cache_hits,
         );
         counter(
             "ledgerline_bookie_cache_misses_total",
-            "Blocks of data files that reads had to get from the disk.",
+            "Reads of a block or a piece of a data file that had to get it from the disk.",
             stats.cache_misses,
         );
         let mut gauge = |name, help, value| page.gauge(name, help, &[], value);

@@ -89,9 +89,11 @@ impl BlockCache {
         };
         if is_kept {
             self.looks.hits.inc();
-        } else {
-            self.looks.misses.inc();
-            // Now, since what goes is memory to read into.
+            return bytes;
+        }
+        self.looks.misses.inc();
+        if count > 1 {
+            // Now, since what goes is memory to read pieces into.
             cache.run_pending_tasks();
         }
         bytes
@@ -119,12 +121,12 @@ impl BlockCache {
         file.read_blocks(block, 1, &self.buffers)
     }
 
-    /// How many blocks were found.
+    /// How many reads, of a block or a piece, found it in memory.
     pub(crate) fn hits(&self) -> u64 {
         self.looks.hits.get()
     }
 
-    /// How many were not.
+    /// How many did not.
     pub(crate) fn misses(&self) -> u64 {
         self.looks.misses.get()
     }
@@ -134,5 +136,21 @@ impl fmt::Debug for BlockCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.blocks.as_ref().map(moka::sync::Cache::weighted_size);
         write!(f, "BlockCache({bytes:?} bytes)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is read ahead and let go before it is asked for is read twice.
+    #[test]
+    fn pieces_are_read_ahead_only_while_they_would_stay_until_they_are_asked_for() {
+        let least = 16 * PIECE_MAX;
+        let cache = |size| BlockCache::new(ByteSize::new(size));
+        assert!(!cache(0).has_room_ahead(0));
+        assert!(!cache(least - 1).has_room_ahead(0));
+        assert!(cache(least).has_room_ahead(least / 2));
+        assert!(!cache(least).has_room_ahead(least / 2 + 1));
     }
 }

@@ -63,10 +63,11 @@ pub(crate) struct RangeJob {
     pub(crate) read: u64,
     pub(crate) file: Arc<DataFile>,
     pub(crate) block: usize,
+    /// How many blocks are read at once: one, or a piece of the file.
+    pub(crate) count: usize,
     pub(crate) ledger: LedgerId,
     pub(crate) first: EntryId,
     pub(crate) last: EntryId,
-    pub(crate) max_bytes: u64,
     /// Whether entries are given whole, so that whoever gets them verifies each: one pass less over all bytes.
     pub(crate) is_verified_by_reader: bool,
     pub(crate) cache: BlockCache,
@@ -82,16 +83,12 @@ pub(crate) struct RangeDone {
 
 impl RangeJob {
     pub(crate) fn run(self) -> RangeDone {
-        let to = Key {
-            ledger: self.ledger,
-            entry: self.last,
-        };
         let mut done = RangeDone {
             read: self.read,
             entries: Vec::new(),
             bad: Vec::new(),
         };
-        let mut count = self.file.piece(self.block, to, self.max_bytes);
+        let mut count = self.count;
         let mut read = self.cache.read(&self.file, self.block, count);
         if read.is_none() && count > 1 {
             // The first is read alone: it may be another that is bad.

@@ -10,7 +10,7 @@ use ledgerline_client::{ByteSize, Quorum};
 use super::pace::End;
 use super::publish::{Load, Way};
 use super::stamp;
-use crate::cli::produce::{Batching, Compression, LINE_MAX};
+use crate::cli::produce::{Batching, Compressing, LINE_MAX};
 use crate::cli::values;
 
 /// What is measured.
@@ -88,18 +88,12 @@ pub(super) struct Content {
     )]
     size: ByteSize,
 
-    /// How much of a message's noise is zeros instead, which compress to next to nothing.
+    /// How much of a message's noise is zeros instead, which compress to next to nothing. Noise alone hardly shrinks.
     #[arg(long, env = "LEDGERLINE_COMPRESSIBLE", default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
     compressible: u8,
 
-    /// Compress each batch: it is stored and delivered so, and consumers open it. Noise alone hardly shrinks.
-    #[arg(
-        long,
-        env = "LEDGERLINE_COMPRESSION",
-        default_value = "none",
-        value_name = "CODEC"
-    )]
-    compression: Compression,
+    #[command(flatten)]
+    compression: Compressing,
 }
 
 /// Publish, and measure from the send of a message to its ack.

@@ -245,6 +245,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn so_many_percent_of_the_noise_are_zeros() {
         for (zeros, expected) in [(0, 0), (25, 25), (50, 50), (100, 100)] {

@@ -87,18 +87,12 @@ impl Direct {
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let file = open_options(mode).open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::IsADirectory));
-        }
+        let file = open_file(path, mode)?;
         Ok(Arc::new(RealFile { file, direct: None }))
     }
 
     fn open_direct(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let file = open_options(mode).open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::IsADirectory));
-        }
+        let file = open_file(path, mode)?;
         let direct = Direct::open(path, mode);
         Ok(Arc::new(RealFile { file, direct }))
     }
@@ -220,6 +214,15 @@ fn is_refusal(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
     )
+}
+
+/// A directory opens for reading like a file, and is none.
+fn open_file(path: &Path, mode: OpenMode) -> io::Result<fs::File> {
+    let file = open_options(mode).open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    Ok(file)
 }
 
 fn open_options(mode: OpenMode) -> OpenOptions {

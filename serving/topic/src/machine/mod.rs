@@ -386,14 +386,9 @@ impl Topic {
             !self.consumers.contains_key(&stream),
             "stream numbers are never reused"
         );
-        let is_unknown = |name| !self.producers.remembers(name);
-        if self.is_delivery_held && open.resume && open.name.as_ref().is_some_and(is_unknown) {
-            // A newer owner may know it: only who is certain to be the owner may say that there is none.
-            let problem = problems::uncertain().retry_after(self.config.read_retry);
-            effects.push(Effect::EndStream { stream, problem });
-            return;
-        }
-        if let Some(opened) = self.producers.open(&self.config, open, effects) {
+        let is_certain = !self.is_delivery_held;
+        let opened = self.producers.open(&self.config, open, is_certain, effects);
+        if let Some(opened) = opened {
             self.state.add_opened(stream, opened);
         }
     }

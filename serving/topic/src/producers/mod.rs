@@ -177,15 +177,17 @@ impl Producers {
         }
     }
 
-    /// Begins a stream. Returns what must be durable before it is ready, for a producer with a name.
+    /// Begins a stream, of an owner that is certain to be it or not. Returns what must be durable before it is ready, for a
+    /// producer with a name.
     pub(crate) fn open(
         &mut self,
         config: &Config,
         open: OpenProducer,
+        is_certain: bool,
         effects: &mut Vec<Effect>,
     ) -> Option<ProducerOpened> {
         let stream = open.stream;
-        let refusal = self.why_not_open(config, &open);
+        let refusal = self.why_not_open(config, &open, is_certain);
         if let Some(problem) = refusal {
             effects.push(Effect::EndStream { stream, problem });
             return None;
@@ -223,12 +225,12 @@ impl Producers {
         })
     }
 
-    /// Whether a producer of this name is known.
-    pub(crate) fn remembers(&self, name: &ProducerName) -> bool {
-        self.table.names.contains_key(name)
-    }
-
-    fn why_not_open(&mut self, config: &Config, open: &OpenProducer) -> Option<Problem> {
+    fn why_not_open(
+        &mut self,
+        config: &Config,
+        open: &OpenProducer,
+        is_certain: bool,
+    ) -> Option<Problem> {
         assert!(
             !self.streams.contains_key(&open.stream),
             "stream numbers are never reused"
@@ -241,7 +243,12 @@ impl Producers {
             .as_ref()
             .is_some_and(|name| self.table.names.contains_key(name));
         if open.resume && !known {
-            return Some(problems::producer_unknown(open.name.as_ref()));
+            // A newer owner may know the name: only who is certain to be the owner may say that there is none.
+            return Some(if open.name.is_some() && !is_certain {
+                problems::uncertain().retry_after(config.read_retry)
+            } else {
+                problems::producer_unknown(open.name.as_ref())
+            });
         }
         if open.name.is_some() && !known && !self.table.make_room(config.producer_names_max) {
             let max = config.producer_names_max;
