@@ -20,7 +20,15 @@ impl World {
             let there = self.bookies_there();
             self.victim = Some(there[self.rng.index(there.len())]);
         }
-        self.victim.filter(|at| !self.bookies[*at].is_gone)
+        self.victim
+            .filter(|at| !self.bookies[*at].is_gone && self.is_first_to_lose(*at))
+    }
+
+    /// Whether no ledger counts on another bookie that was lost for good. One that all copies had left may be chosen for a
+    /// new ledger, for as long as its session lasts or no other bookie answers: who loses something then is one too many.
+    fn is_first_to_lose(&self, at: usize) -> bool {
+        let mut others = (0..self.bookies.len()).filter(|other| *other != at);
+        others.all(|other| !self.bookies[other].is_gone || self.is_made_good(other))
     }
 
     /// Something is lost there.
@@ -59,7 +67,8 @@ impl World {
         let there = self.bookies_there().len();
         let is_spare = there == self.bookies.len() || there > self.swarm.quorum.write();
         let at = self.victim.unwrap_or(drawn);
-        (is_spare || self.swarm.is_beyond || self.bookies[at].is_gone).then_some(at)
+        let may_go = is_spare && self.is_first_to_lose(at);
+        (may_go || self.swarm.is_beyond || self.bookies[at].is_gone).then_some(at)
     }
 
     /// An operator drains a bookie, while enough others are there, and takes it back.
