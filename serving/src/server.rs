@@ -308,6 +308,10 @@ async fn listen(
             let services = services.clone();
             move |request| ready(Ok(services.publishing(request)))
         })
+        .hot(hot::PUBLISH_ONCE, {
+            let services = services.clone();
+            move |request| services.clone().publishing_once(request)
+        })
         .hot(hot::CONSUME, {
             let services = services.clone();
             move |request| ready(Ok(services.consuming(request)))

@@ -1,5 +1,7 @@
 //! Calls of hot methods, from both sides: as the generated client and server make them, but for the copies.
 
+use std::convert::Infallible;
+
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
@@ -21,7 +23,7 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const ENCODING: &str = "grpc-encoding";
 const ACCEPTED: &str = "grpc-accept-encoding";
 
-/// A method with a stream of `Up` to the server and a stream of `Down` back.
+/// A method with a stream of `Up` to the server and a stream of `Down` back. Of a unary method each has one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HotMethod {
     /// Its path: `/package.Service/Method`.
@@ -33,6 +35,12 @@ pub struct HotMethod {
 /// `Publisher.PublishStream`: batches up, receipts down.
 pub const PUBLISH: HotMethod = HotMethod {
     path: "/ledgerline.v1.Publisher/PublishStream",
+    most: PUBLIC_MESSAGE_MAX,
+};
+
+/// `Publisher.Publish`: a batch up, its receipt down.
+pub const PUBLISH_ONCE: HotMethod = HotMethod {
+    path: "/ledgerline.v1.Publisher/Publish",
     most: PUBLIC_MESSAGE_MAX,
 };
 
@@ -128,7 +136,10 @@ impl HotMethod {
 
 /// A server's answer to calls of one path.
 pub(crate) trait Hot: Send + Sync {
-    fn call(&self, request: http::Request<Body>) -> BoxFuture<'static, http::Response<Body>>;
+    fn call(
+        &self,
+        request: http::Request<Body>,
+    ) -> BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
 }
 
 /// A method and who answers it.
@@ -145,9 +156,12 @@ where
     H: Fn(Request<Messages<Up>>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer<Down>> + Send + 'static,
 {
-    fn call(&self, request: http::Request<Body>) -> BoxFuture<'static, http::Response<Body>> {
+    fn call(
+        &self,
+        request: http::Request<Body>,
+    ) -> BoxFuture<'static, Result<http::Response<Body>, Infallible>> {
         let (method, handler) = (self.method, self.handler.clone());
-        async move { method.answer(request, handler).await }.boxed()
+        async move { Ok(method.answer(request, handler).await) }.boxed()
     }
 }
 

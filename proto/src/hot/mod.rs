@@ -23,7 +23,7 @@ mod tests;
 
 pub use adds::AddBatchBuilder;
 pub use batches::{Incoming, codecs, publish_frame, published, published_once, wire_codecs};
-pub use calls::{ADD_ENTRIES, Answer, CONSUME, HotMethod, PUBLISH, READ_RUN};
+pub use calls::{ADD_ENTRIES, Answer, CONSUME, HotMethod, PUBLISH, PUBLISH_ONCE, READ_RUN};
 pub(crate) use calls::{Answering, Hot};
 pub use deliveries::{DeliveriesBuilder, DeliveryParts, delivery};
 pub use messages::Messages;

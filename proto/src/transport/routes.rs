@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures::FutureExt;
@@ -26,14 +27,19 @@ use crate::status::{from_status, to_status, undecodable};
 
 type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// The services of one server, by name. Clones share them.
+/// The services of one server, by name. Clones share them: the server makes one for each call.
 #[derive(Clone, Default)]
 pub struct Routes {
-    services: Arc<BTreeMap<&'static str, Boxed>>,
+    table: Arc<Table>,
+}
+
+#[derive(Clone, Default)]
+struct Table {
+    services: BTreeMap<&'static str, Boxed>,
     /// Methods that go before those of the services, by path.
     hot: BTreeMap<&'static str, Arc<dyn Hot>>,
     on_refusal: Option<OnRefusal>,
-    clock: Option<Clock>,
+    dates: Option<Arc<Dates>>,
 }
 
 /// Told each problem that a call was answered with instead of an answer.
@@ -61,7 +67,8 @@ impl Routes {
             + 'static,
         S::Future: Send + 'static,
     {
-        Arc::make_mut(&mut self.services).insert(S::NAME, BoxCloneSyncService::new(service));
+        let services = &mut Arc::make_mut(&mut self.table).services;
+        services.insert(S::NAME, BoxCloneSyncService::new(service));
         self
     }
 
@@ -82,26 +89,23 @@ impl Routes {
             handler,
             messages: PhantomData,
         };
-        self.hot.insert(method.path, Arc::new(answering));
+        let hot = &mut Arc::make_mut(&mut self.table).hot;
+        hot.insert(method.path, Arc::new(answering));
         self
     }
 
     /// Tells each refusal, in words of ours, before it is sent. What a stream ends with after it began is not among them.
     #[must_use]
-    pub fn on_refusal(self, told: impl Fn(&Problem) + Send + Sync + 'static) -> Self {
-        Self {
-            on_refusal: Some(Arc::new(told)),
-            ..self
-        }
+    pub fn on_refusal(mut self, told: impl Fn(&Problem) + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.table).on_refusal = Some(Arc::new(told));
+        self
     }
 
     /// Dates answers by the node's clock. Otherwise the transport dates them by the system's.
     #[must_use]
-    pub fn dated(self, clock: &Clock) -> Self {
-        Self {
-            clock: Some(clock.clone()),
-            ..self
-        }
+    pub fn dated(mut self, clock: &Clock) -> Self {
+        Arc::make_mut(&mut self.table).dates = Some(Arc::new(Dates::new(clock.clone())));
+        self
     }
 
     /// The answer of whom the path names.
@@ -111,10 +115,10 @@ impl Routes {
     ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
         let path = request.uri().path();
         let name = path.trim_start_matches('/').split('/').next();
-        if let Some(hot) = self.hot.get(path) {
-            return hot.call(request).map(Ok).boxed();
+        if let Some(hot) = self.table.hot.get(path) {
+            return hot.call(request);
         }
-        if let Some(service) = name.and_then(|name| self.services.get(name)) {
+        if let Some(service) = name.and_then(|name| self.table.services.get(name)) {
             return service.clone().oneshot(request).boxed();
         }
         let status = Status::unimplemented(format!("no such service path={path:?}"));
@@ -123,7 +127,7 @@ impl Routes {
 
     /// The names of the services, in order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.services.keys().copied()
+        self.table.services.keys().copied()
     }
 }
 
@@ -144,39 +148,82 @@ fn typed(answer: Response<Body>, on_refusal: Option<&OnRefusal>) -> Response<Bod
     }
 }
 
-/// Says when an answer was made.
-fn date(answer: &mut Response<Body>, clock: &Clock) {
-    let since = Duration::from_nanos(clock.wall().as_nanos());
-    let date = httpdate::fmt_http_date(UNIX_EPOCH + since);
-    let date = HeaderValue::try_from(date).expect("a date is plain text");
-    answer.headers_mut().insert(DATE, date);
+/// Says when an answer was made, by the node's clock.
+struct Dates {
+    clock: Clock,
+    /// The last second that was written out: all answers in it say the same.
+    last: Mutex<(u64, HeaderValue)>,
+}
+
+impl Dates {
+    fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            last: Mutex::new((0, written(0))),
+        }
+    }
+
+    fn put(&self, answer: &mut Response<Body>) {
+        let second = self.clock.wall().as_nanos() / 1_000_000_000;
+        // Whole after each statement.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 != second {
+            *last = (second, written(second));
+        }
+        answer.headers_mut().insert(DATE, last.1.clone());
+    }
+}
+
+/// A second since 1970 as HTTP writes it.
+fn written(second: u64) -> HeaderValue {
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
+    HeaderValue::try_from(date).expect("a date is plain text")
+}
+
+/// An answer that is being made.
+pub struct Answered {
+    answer: BoxFuture<'static, Result<Response<Body>, Infallible>>,
+    table: Arc<Table>,
+}
+
+impl Future for Answered {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Ok(answer) = ready!(self.answer.poll_unpin(context));
+        let mut answer = typed(answer, self.table.on_refusal.as_ref());
+        if let Some(dates) = &self.table.dates {
+            dates.put(&mut answer);
+        }
+        Poll::Ready(Ok(answer))
+    }
+}
+
+impl fmt::Debug for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answered").finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.services.keys()).finish()
+        f.debug_list().entries(self.names()).finish()
     }
 }
 
 impl Service<Request<Body>> for Routes {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = Answered;
 
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(())) // Generated servers always are; `oneshot` asks them again.
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let answer = self.answer(request);
-        let (on_refusal, clock) = (self.on_refusal.clone(), self.clock.clone());
-        async move {
-            let mut answer = typed(answer.await?, on_refusal.as_ref());
-            if let Some(clock) = &clock {
-                date(&mut answer, clock);
-            }
-            Ok(answer)
+        Answered {
+            answer: self.answer(request),
+            table: Arc::clone(&self.table),
         }
-        .boxed()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use pb::publish_stream_request::Frame as Up;
 use pb::publish_stream_response::Frame as Down;
 use pb::publisher_client::PublisherClient;
@@ -35,6 +35,36 @@ impl pb::publisher_server::Publisher for Services {
         &self,
         request: Request<pb::PublishRequest>,
     ) -> Result<Response<pb::PublishResponse>, Status> {
+        self.published(request).await
+    }
+
+    async fn publish_stream(
+        &self,
+        request: Request<Streaming<pb::PublishStreamRequest>>,
+    ) -> Result<Response<Self::PublishStreamStream>, Status> {
+        Ok(self.publishing(request))
+    }
+}
+
+impl Services {
+    /// Answers one batch that came as the only message of a stream.
+    pub(crate) async fn publishing_once(
+        self,
+        request: Request<impl Frames<pb::PublishRequest>>,
+    ) -> Result<Response<Answers<pb::PublishResponse>>, Status> {
+        let (metadata, extensions, mut incoming) = request.into_parts();
+        let asked = incoming.next().await;
+        // In the words of the generated server, which clients may know.
+        let asked = asked.ok_or_else(|| Status::internal("Missing request message."))??;
+        let request = Request::from_parts(metadata, extensions, asked);
+        let answer = self.published(request).await?;
+        Ok(answer.map(|answer| stream::iter([Ok(answer)]).boxed()))
+    }
+
+    async fn published(
+        &self,
+        request: Request<pb::PublishRequest>,
+    ) -> Result<Response<pb::PublishResponse>, Status> {
         let hop = Hop::of(request.metadata());
         let asked = request.get_ref();
         let name: TopicName = convert::name("topic", &asked.topic).map_err(refuse)?;
@@ -62,15 +92,6 @@ impl pb::publisher_server::Publisher for Services {
         }
     }
 
-    async fn publish_stream(
-        &self,
-        request: Request<Streaming<pb::PublishStreamRequest>>,
-    ) -> Result<Response<Self::PublishStreamStream>, Status> {
-        Ok(self.publishing(request))
-    }
-}
-
-impl Services {
     /// Answers a stream, by a task of its own.
     pub(crate) fn publishing(
         &self,

@@ -1,6 +1,8 @@
 //! `Publish`: one batch, one answer.
 
 use bytes::Bytes;
+use futures::stream;
+use proto::hot::PUBLISH_ONCE;
 use proto::raw::v1 as pb;
 use proto::raw::v1::publisher_client::PublisherClient;
 use tonic::Code;
@@ -106,6 +108,11 @@ async fn what_is_no_batch_is_refused_with_its_place_and_stores_nothing() {
     };
     let answer = client.publish(missing).await;
     refused(answer, Code::InvalidArgument, Reason::BadField, "batch");
+    let nothing = stream::empty::<pb::PublishRequest>();
+    let call = PUBLISH_ONCE.call::<_, pb::PublishResponse>(cluster.client(0), nothing);
+    let status = call.await.unwrap_err();
+    assert_eq!(status.code(), Code::Internal, "{status:?}");
+    assert_eq!(status.message(), "Missing request message.");
 
     client.publish(body("orders", good)).await.unwrap();
     assert_eq!(stored(&cluster, "orders", 1).await, ["good"]);
