@@ -1,25 +1,27 @@
 //! Reading what a topic holds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
 use ledgerline_client::{ByteSize, StartPosition, SubscriptionMode};
 use serde_json::json;
 
-use super::Scene;
-use super::meter::Meter;
+use super::figures::grouped;
+use super::meter::{Counted, Meter};
 use super::pace::End;
 use super::publish::{self, Load};
 use super::read::{self, Habits, Waited};
 use super::report::Report;
+use super::scene::Scene;
 use super::verify::Verifier;
 use crate::cli::client::explain;
 
 /// Who reads a backlog.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Readers {
-    /// One consumer, in order.
-    One,
+    /// One consumer, in order: so many messages a second at most, or as fast as they come.
+    One { rate: Option<u32> },
     /// So many that share it, and wait for each of their acks.
     Sharing(u32),
 }
@@ -45,13 +47,13 @@ pub(super) async fn read(
     let backlog = find_or_make(scene, load, count).await?;
     tell(load, &backlog, readers, report);
     let habits = match readers {
-        Readers::One => Habits {
+        Readers::One { rate } => Habits {
             start: StartPosition::Earliest,
             mode: SubscriptionMode::Exclusive,
             consumers: 1,
             is_confirmed: false,
-            // More than the network holds, and no more than a cache of the processor: it is read while it is there.
-            credit: (50_000, ByteSize::mib(16)),
+            rate,
+            credit: (ahead(rate), ByteSize::mib(16)),
             timeout: load.timeout,
         },
         Readers::Sharing(consumers) => Habits {
@@ -59,19 +61,18 @@ pub(super) async fn read(
             mode: SubscriptionMode::Shared,
             consumers,
             is_confirmed: true,
+            rate: None,
             credit: (5_000, ByteSize::mib(8)),
             timeout: load.timeout,
         },
     };
     let names = read::subscribe(scene, 1, habits).await?;
     // What the server sends to a consumer that is open counts, so opening it does.
-    let meter = Arc::new(Meter::new(
-        scene.host.clock.now(),
-        std::time::Duration::ZERO,
-    ));
+    let now = scene.host.clock.now();
+    let meter = Arc::new(Meter::new(Counted::Messages, now, Duration::ZERO));
     let opened = read::open(scene, names, habits).await?;
     let own = backlog.acked.is_some().then_some(scene.run);
-    let is_ordered = matches!(readers, Readers::One);
+    let is_ordered = matches!(readers, Readers::One { .. });
     let verifier = || Verifier::new(own, is_ordered, backlog.first_offset);
     let mut reading = read::start(scene, opened, &meter, None, verifier);
     let end = End {
@@ -100,15 +101,29 @@ pub(super) async fn read(
         report.latency("ack", measured.times.clone());
         report.acks_refused(findings.refused());
     }
-    report.figure("messages", measured);
+    report.figure(measured);
     report.verdict(verdict, waited);
     done?;
     ended
 }
 
+/// Messages that the one consumer is sent ahead at most.
+fn ahead(rate: Option<u32>) -> u32 {
+    // With 16 MiB: more than the network holds, and no more than a cache of the processor, so that it is read while it
+    // is there.
+    let most = 50_000;
+    // At a pace, what is taken in a fifth of a second: grants go out by halves, so that the server reads on smoothly, and
+    // no lease ends while its message waits for its turn.
+    rate.map_or(most, |rate| (rate / 5).clamp(1, most))
+}
+
 fn tell(load: &Load, backlog: &Backlog, readers: Readers, report: &mut Report) {
     let (consumers, more) = match readers {
-        Readers::One => (1, ", read by 1 consumer".to_owned()),
+        Readers::One { rate: None } => (1, ", read by 1 consumer".to_owned()),
+        Readers::One { rate: Some(rate) } => {
+            let rate = grouped(rate.into());
+            (1, format!(", read by 1 consumer at {rate} msg/s at most"))
+        }
         Readers::Sharing(consumers) => (consumers, format!(", shared by {consumers} consumers")),
     };
     report.describe(load, &more);
@@ -117,10 +132,13 @@ fn tell(load: &Load, backlog: &Backlog, readers: Readers, report: &mut Report) {
     }
     report.set("is_backlog_new", json!(backlog.acked.is_some()));
     report.set("consumers", json!(consumers));
+    if let Readers::One { rate } = readers {
+        report.set("read_rate_per_s", json!(rate));
+    }
 }
 
 async fn find_or_make(scene: &Scene, load: &Load, count: Option<u64>) -> anyhow::Result<Backlog> {
-    let topic = scene.topic(0);
+    let topic = &scene.topic(0);
     let admin = scene.client.admin();
     let stats = admin.topic_stats(topic).await.map_err(explain)?;
     let there = stats.shards.iter();
@@ -154,4 +172,15 @@ async fn find_or_make(scene: &Scene, load: &Load, count: Option<u64>) -> anyhow:
         acked: None,
         is_whole: messages == there,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_at_a_pace_is_sent_ahead_what_it_takes_in_a_moment() {
+        let all = [None, Some(1), Some(1_000), Some(u32::MAX)].map(ahead);
+        assert_eq!(all, [50_000, 1, 200, 50_000]);
+    }
 }

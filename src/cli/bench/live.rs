@@ -50,6 +50,11 @@ impl Live {
         (meter, end): (&Meter, Option<End>),
         work: impl Future<Output = T>,
     ) -> T {
+        if let Self::Moving(bar) = self
+            && bar.is_finished()
+        {
+            bar.reset(); // Something comes after the line was taken away.
+        }
         let done = tokio::select! {
             biased;
             done = work => done,
@@ -98,13 +103,17 @@ impl Live {
 /// One look, in a line.
 fn line(what: &str, look: &Look, since: Duration, elapsed: Duration, end: Option<End>) -> String {
     let seconds = since.as_secs_f64();
-    let each = per_second(look.messages, seconds);
+    let each = per_second(look.count, seconds);
     let mut text = format!(
-        "{what}  {:.0} s  {} msg/s  {:.1} MB/s",
+        "{what}  {:.0} s  {} {}",
         elapsed.as_secs_f64(),
         grouped(each),
-        per_s(megabytes(look.bytes), seconds)
+        look.counted.per_second()
     );
+    if look.counted.are_messages() {
+        let each = per_s(megabytes(look.bytes), seconds);
+        text += &format!("  {each:.1} MB/s");
+    }
     if let (Some(p50), Some(p99)) = (look.p50, look.p99) {
         let millis = |time: Duration| time.as_secs_f64() * 1e3;
         text += &format!("  p50 {:.2} ms  p99 {:.2} ms", millis(p50), millis(p99));
@@ -130,14 +139,16 @@ fn line(what: &str, look: &Look, since: Duration, elapsed: Duration, end: Option
 
 #[cfg(test)]
 mod tests {
+    use super::super::meter::Counted;
     use super::*;
 
     #[test]
     fn a_line_tells_rate_percentiles_and_what_is_left() {
         let second = Duration::from_secs(1);
         let mut look = Look {
+            counted: Counted::Messages,
             all: 4_000,
-            messages: 2_000,
+            count: 2_000,
             bytes: 2_000_000,
             p50: Some(Duration::from_micros(300)),
             p99: Some(Duration::from_millis(2)),
@@ -167,5 +178,10 @@ mod tests {
         );
         let at_once = line("reading", &look, Duration::ZERO, second, Some(end(Some(9))));
         assert_eq!(at_once, "reading  1 s  0 msg/s  0.0 MB/s  (warming up)");
+        look.counted = Counted::Topics;
+        look.is_warming_up = false;
+        let end = Some(end(Some(10_000)));
+        let text = line("making topics", &look, second, second, end);
+        assert_eq!(text, "making topics  1 s  2,000 topics/s  3 s left");
     }
 }

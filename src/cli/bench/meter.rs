@@ -17,7 +17,43 @@ pub(super) fn record(histogram: &mut Histogram<u64>, took: Duration) {
     histogram.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
 }
 
-/// Counts and times messages. What comes in the warm-up is forgotten when it is over.
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    Messages,
+    /// Of each message one to every subscription.
+    Deliveries,
+    Topics,
+    Subscriptions,
+}
+
+impl Counted {
+    /// The word for many of them.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Deliveries => "deliveries",
+            Self::Topics => "topics",
+            Self::Subscriptions => "subscriptions",
+        }
+    }
+
+    /// The unit of their rate: what is delivered is messages.
+    pub(super) const fn per_second(self) -> &'static str {
+        match self {
+            Self::Messages | Self::Deliveries => "msg/s",
+            Self::Topics => "topics/s",
+            Self::Subscriptions => "subscriptions/s",
+        }
+    }
+
+    /// Whether they are messages, which have a size and can be read again.
+    pub(super) const fn are_messages(self) -> bool {
+        matches!(self, Self::Messages | Self::Deliveries)
+    }
+}
+
+/// Counts and times what is done. What comes in the warm-up is forgotten when it is over.
 #[derive(Debug)]
 pub(super) struct Meter {
     state: Mutex<State>,
@@ -25,13 +61,14 @@ pub(super) struct Meter {
 
 #[derive(Debug)]
 struct State {
+    counted: Counted,
     begun: MonoTime,
     last: MonoTime,
     /// When the warm-up is over; none once it is.
     warm_at: Option<MonoTime>,
-    /// Messages, those of the warm-up too.
+    /// All, those of the warm-up too.
     ever: u64,
-    messages: u64,
+    count: u64,
     bytes: u64,
     times: Histogram<u64>,
     /// Since the last look.
@@ -41,7 +78,7 @@ struct State {
 /// What came since somebody looked.
 #[derive(Debug)]
 struct Recent {
-    messages: u64,
+    count: u64,
     bytes: u64,
     times: Histogram<u64>,
 }
@@ -49,10 +86,11 @@ struct Recent {
 /// How it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Look {
-    /// All messages so far, those of the warm-up too.
+    pub(super) counted: Counted,
+    /// All so far, those of the warm-up too.
     pub(super) all: u64,
-    /// Messages since the last look, and their bytes.
-    pub(super) messages: u64,
+    /// Since the last look, and their bytes.
+    pub(super) count: u64,
     pub(super) bytes: u64,
     /// Percentiles since the last look; none where nothing was timed.
     pub(super) p50: Option<Duration>,
@@ -63,28 +101,30 @@ pub(super) struct Look {
 /// What was measured.
 #[derive(Debug, Clone)]
 pub(super) struct Measured {
-    pub(super) messages: u64,
+    pub(super) counted: Counted,
+    pub(super) count: u64,
     pub(super) bytes: u64,
-    /// From the begin, or the end of the warm-up, to the last message.
+    /// From the begin, or the end of the warm-up, to the last that was counted.
     pub(super) took: Duration,
     pub(super) times: Histogram<u64>,
 }
 
 impl Meter {
     /// Begins. A load that is over before its warm-up is measured whole.
-    pub(super) fn new(now: MonoTime, warmup: Duration) -> Self {
+    pub(super) fn new(counted: Counted, now: MonoTime, warmup: Duration) -> Self {
         let recent = Recent {
-            messages: 0,
+            count: 0,
             bytes: 0,
             times: histogram(),
         };
         Self {
             state: Mutex::new(State {
+                counted,
                 begun: now,
                 last: now,
                 warm_at: (!warmup.is_zero()).then(|| now.after(warmup)),
                 ever: 0,
-                messages: 0,
+                count: 0,
                 bytes: 0,
                 times: histogram(),
                 recent,
@@ -97,15 +137,15 @@ impl Meter {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts messages that are done `now`; those with a time are due since then.
-    pub(super) fn count(&self, now: MonoTime, messages: u64, bytes: u64, dues: &[MonoTime]) {
+    /// Counts what is done `now`; what has a time is due since then.
+    pub(super) fn count(&self, now: MonoTime, count: u64, bytes: u64, dues: &[MonoTime]) {
         let mut state = self.lock();
         if state.warm_at.is_some_and(|at| now >= at) {
             state.forget(now);
         }
         state.last = state.last.max(now);
-        state.ever += messages;
-        state.recent.messages += messages;
+        state.ever += count;
+        state.recent.count += count;
         state.recent.bytes += bytes;
         for due in dues {
             record(&mut state.recent.times, now.since(*due));
@@ -121,8 +161,9 @@ impl Meter {
             (!recent.times.is_empty()).then(|| Duration::from_nanos(nanos))
         };
         let look = Look {
+            counted: state.counted,
             all: state.ever,
-            messages: recent.messages,
+            count: recent.count,
             bytes: recent.bytes,
             p50: at(50.0),
             p99: at(99.0),
@@ -137,7 +178,8 @@ impl Meter {
         let mut state = self.lock();
         state.gather();
         Measured {
-            messages: state.messages,
+            counted: state.counted,
+            count: state.count,
             bytes: state.bytes,
             took: state.last.since(state.begun),
             times: state.times.clone(),
@@ -148,7 +190,7 @@ impl Meter {
 impl State {
     /// Adds what is recent to all there is.
     fn gather(&mut self) {
-        self.messages += std::mem::take(&mut self.recent.messages);
+        self.count += std::mem::take(&mut self.recent.count);
         self.bytes += std::mem::take(&mut self.recent.bytes);
         if !self.recent.times.is_empty() {
             let added = self.times.add(&self.recent.times);
@@ -161,7 +203,7 @@ impl State {
     fn forget(&mut self, now: MonoTime) {
         self.gather();
         self.begun = self.warm_at.take().unwrap_or(now);
-        (self.messages, self.bytes) = (0, 0);
+        (self.count, self.bytes) = (0, 0);
         self.times.reset();
     }
 }
@@ -176,12 +218,12 @@ mod tests {
 
     #[test]
     fn the_warm_up_is_left_out() {
-        let meter = Meter::new(at(0), Duration::from_millis(100));
+        let meter = Meter::new(Counted::Messages, at(0), Duration::from_millis(100));
         meter.count(at(50), 5, 50, &[at(0)]);
         assert!(meter.look().is_warming_up);
         meter.count(at(150), 2, 20, &[at(140), at(149)]);
         let measured = meter.measured();
-        assert_eq!((measured.messages, measured.bytes), (2, 20));
+        assert_eq!((measured.count, measured.bytes), (2, 20));
         assert_eq!(measured.took, Duration::from_millis(50));
         assert_eq!(measured.times.len(), 2);
         assert!(
@@ -192,21 +234,21 @@ mod tests {
 
     #[test]
     fn a_load_shorter_than_its_warm_up_is_measured_whole() {
-        let meter = Meter::new(at(0), Duration::from_secs(1));
+        let meter = Meter::new(Counted::Messages, at(0), Duration::from_secs(1));
         meter.count(at(50), 5, 50, &[at(0)]);
         let measured = meter.measured();
-        assert_eq!((measured.messages, measured.times.len()), (5, 1));
+        assert_eq!((measured.count, measured.times.len()), (5, 1));
         assert_eq!(measured.took, Duration::from_millis(50));
     }
 
     #[test]
     fn a_look_tells_what_came_since_the_last_and_loses_nothing() {
-        let meter = Meter::new(at(0), Duration::ZERO);
+        let meter = Meter::new(Counted::Messages, at(0), Duration::ZERO);
         meter.count(at(10), 1, 10, &[at(0)]);
-        assert_eq!(meter.look().messages, 1);
+        assert_eq!(meter.look().count, 1);
         meter.count(at(20), 2, 20, &[at(0), at(0)]);
         let look = meter.look();
-        assert_eq!((look.all, look.messages, look.bytes), (3, 2, 20));
+        assert_eq!((look.all, look.count, look.bytes), (3, 2, 20));
         let p50 = look.p50.unwrap().as_millis();
         assert!((19..=21).contains(&p50), "{p50}");
         assert_eq!(meter.look().p50, None);

@@ -1,11 +1,12 @@
 //! `ledgerline bench …`: how fast, measured so that nothing is hidden, and whether what was read is what was published.
 //!
 //! - `flags`: what may be said. `report`: what is told at the end; `live`: on the way; `figures`: how.
-//! - `tail` and `backlog` are the scenarios: publishing with or without subscriptions at the end of the topic, and
-//!   reading what a topic holds.
+//! - `tail`, `backlog` and `topics` are the scenarios: publishing with or without subscriptions at the end of the topic,
+//!   reading what a topic holds, and making topics. `scene`: what they work with, and what they leave behind.
 //! - `publish` and `unary` are the producers, `read` the consumers; each of their tasks counts into a `meter`.
 //! - `stamp` makes messages that tell which they are, `verify` judges what came of them.
-//! - `probe` asks the disk, `pace` says when a message is due, `outbox` hands receipts to who waits for them.
+//! - `probe` asks the disk, `pace` says when a message is due or may be read, `outbox` hands receipts to who waits for
+//!   them.
 
 mod backlog;
 mod figures;
@@ -18,31 +19,32 @@ mod probe;
 mod publish;
 mod read;
 mod report;
+mod scene;
 mod stamp;
 mod tail;
+mod topics;
 mod unary;
 mod verify;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use clap::Args;
 use host::Host;
-use ledgerline_client::{Client, Error, Reason, TopicOptions};
+use ledgerline_client::TopicOptions;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
-use super::client::{Server, block_on, explain};
-use super::opening;
-use crate::terminal::{self, Interrupted};
+use super::client::{Server, block_on};
+use crate::terminal;
 use backlog::Readers;
-use flags::{Catchup, Common, Fanout, Scenario, Shared};
+use figures::counted;
+use flags::{Common, Scenario};
 use live::Live;
-use meter::Meter;
-use pace::End;
+use probe::Probe;
 use publish::Load;
 use report::Report;
+use scene::{Names, Scene};
+use topics::Making;
 
 /// Measure a cluster, and check that it keeps what it promises.
 ///
@@ -68,22 +70,35 @@ pub(crate) struct Bench {
     common: Common,
 }
 
-/// How long taking away what a run made may take.
-const CLEAN_UP_WITHIN: Duration = Duration::from_secs(15);
-
-/// What a bench works with.
+/// What a scenario does, its flags checked.
 #[derive(Debug, Clone)]
-struct Scene {
-    client: Client,
-    host: Host,
-    servers: Arc<[String]>,
-    topics: Arc<[String]>,
-    /// Subscriptions that the run made, or began to make.
-    subscriptions: Arc<Mutex<Vec<String>>>,
-    /// What this run stamps its messages with.
-    run: u32,
-    live: Arc<Live>,
-    stop: CancellationToken,
+enum Work {
+    /// Publishes.
+    Publish(Load),
+    /// Publishes to so many subscriptions at the end of a topic.
+    Deliver(Load, u32),
+    /// Reads so many messages, or all there are; publishes them first if there are none.
+    Read(Load, Option<u64>, Readers),
+    /// Makes topics.
+    Topics(Making),
+}
+
+impl Work {
+    /// What is published, in topics that are made for that before; none where no message is.
+    const fn load(&self) -> Option<&Load> {
+        match self {
+            Self::Publish(load) | Self::Deliver(load, _) | Self::Read(load, ..) => Some(load),
+            Self::Topics(_) => None,
+        }
+    }
+
+    /// The names of its topics.
+    fn names(&self, base: String) -> Names {
+        match self.load() {
+            Some(Load { topics: 1, .. }) => Names::One(base),
+            _ => Names::Numbered(base),
+        }
+    }
 }
 
 impl Bench {
@@ -93,46 +108,53 @@ impl Bench {
 
     /// Measures, tells what was measured, and takes away what it made for that.
     async fn measure(self) -> anyhow::Result<()> {
-        let load = self.scenario.load(self.common.timeout)?;
+        let work = self.scenario.work(self.common.timeout)?;
         let stop = terminal::stop_signal();
         let host = Host::real("bench");
         let client = self.server.connect().await?;
-        let default = std::env::temp_dir();
-        let probe = match self.common.probe_dir.as_deref().unwrap_or(&default) {
-            dir if dir == Path::new("none") => None,
-            dir => Some(probe::run(&host, dir)?),
+        // No message: nothing to compare with a write to the disk.
+        let probe = match work.load() {
+            Some(_) => self.probe(&host)?,
+            None => None,
         };
         let run = u32::try_from(host.rng.below(1 << 32)).expect("it is below 2^32");
         let base = self.common.topic.clone();
         let base = base.unwrap_or_else(|| format!("bench-{run:08x}"));
-        let topics = match self.scenario.topics() {
-            1 => vec![base.clone()],
-            count => (0..count).map(|it| format!("{base}-{it}")).collect(),
-        };
         let scene = Scene {
             client,
             host,
             servers: self.server.servers.clone().into(),
-            topics: topics.into(),
-            subscriptions: Arc::default(),
+            names: work.names(base),
+            options: TopicOptions {
+                quorum: self.common.quorum,
+                retention: None,
+            },
+            made: Arc::default(),
             run,
             live: Arc::new(Live::new(self.common.progress)),
             stop,
         };
-        let mut report = Report::new(self.scenario.name(), &base, probe);
-        let done = self.tell(&scene, &load, &mut report).await;
+        let mut report = Report::new(self.scenario.name(), scene.names.base(), probe);
+        let done = self.tell(&scene, &work, &mut report).await;
         // However it ended, and after its figures were told: a cluster that is gone does not answer.
-        self.clean_up(&scene, report.has_complaint()).await;
+        self.clean_up(&scene, &work, report.has_complaint()).await;
         done
     }
 
-    /// Measures, and tells what was measured.
-    async fn tell(&self, scene: &Scene, load: &Load, report: &mut Report) -> anyhow::Result<()> {
-        report.quorum(scene.unless_stopped(self.find_or_make_all(scene)).await?);
-        if self.common.topic.is_some() {
-            report.keeps(scene.topic(0));
+    fn probe(&self, host: &Host) -> anyhow::Result<Option<Probe>> {
+        let default = std::env::temp_dir();
+        match self.common.probe_dir.as_deref().unwrap_or(&default) {
+            dir if dir == Path::new("none") => Ok(None),
+            dir => probe::run(host, dir).map(Some),
         }
-        let done = self.carry_out(scene, load, report).await;
+    }
+
+    /// Measures, and tells what was measured.
+    async fn tell(&self, scene: &Scene, work: &Work, report: &mut Report) -> anyhow::Result<()> {
+        if self.common.topic.is_some() {
+            report.keeps(&scene.topic(0));
+        }
+        let done = carry_out(scene, work, report).await;
         scene.live.clear();
         if let Err(error) = &done {
             report.failed(error);
@@ -149,165 +171,41 @@ impl Bench {
 
     /// Takes away what the run made for itself: its topics, unless somebody will want to look at what is in them, and of a
     /// topic that stays its subscriptions, since what they hold back would stay for ever.
-    async fn clean_up(&self, scene: &Scene, has_complaint: bool) {
+    async fn clean_up(&self, scene: &Scene, work: &Work, has_complaint: bool) {
         let is_own = self.common.topic.is_none();
         if is_own && has_complaint {
             terminal::say("note: what was published stays, so that it can be looked at");
         }
-        let deleting = Box::pin(async {
-            if is_own && !has_complaint {
-                scene.delete_topics().await;
-            } else {
-                scene.delete_subscriptions().await;
-            }
-        });
-        let done = scene.host.clock.timeout(CLEAN_UP_WITHIN, deleting).await;
-        if done.is_err() {
-            terminal::say(format_args!(
-                "note: the servers take too long to delete what {} left behind",
-                scene.topic(0)
-            ));
-        }
-    }
-
-    async fn carry_out(
-        &self,
-        scene: &Scene,
-        load: &Load,
-        report: &mut Report,
-    ) -> anyhow::Result<()> {
-        match &self.scenario {
-            Scenario::Publish(_) | Scenario::Latency(_) => {
-                report.describe(load, "");
-                tail::publish(scene, load, report).await
-            }
-            Scenario::E2e(_) => {
-                report.describe(load, "");
-                report.set("subscriptions", json!(1));
-                tail::deliver(scene, load, 1, report).await
-            }
-            Scenario::Fanout(Fanout { subscriptions, .. }) => {
-                report.describe(load, &format!(", {subscriptions} subscriptions"));
-                report.set("subscriptions", json!(subscriptions));
-                tail::deliver(scene, load, *subscriptions, report).await
-            }
-            Scenario::Catchup(Catchup { backlog }) => {
-                backlog::read(scene, load, backlog.count, Readers::One, report).await
-            }
-            Scenario::Shared(Shared { consumers, backlog }) => {
-                let readers = Readers::Sharing(*consumers);
-                backlog::read(scene, load, backlog.count, readers, report).await
-            }
-        }
-    }
-
-    /// Makes the topics that there are not; their quorum.
-    async fn find_or_make_all(&self, scene: &Scene) -> anyhow::Result<String> {
-        let mut quorum = String::new();
-        for topic in &*scene.topics {
-            quorum = self.find_or_make(&scene.client, topic).await?;
-        }
-        Ok(quorum)
-    }
-
-    async fn find_or_make(&self, client: &Client, topic: &str) -> anyhow::Result<String> {
-        let admin = client.admin();
-        let found = match admin.get_topic(topic).await {
-            Err(error) if error.reason() == Reason::TopicNotFound => {
-                let options = TopicOptions {
-                    quorum: self.common.quorum,
-                    retention: None,
-                };
-                admin.create_topic(topic, options).await
-            }
-            found => found,
-        };
-        let quorum = found.map_err(explain)?.quorum.unwrap_or_default();
-        Ok(format!("{}/{}", quorum.write, quorum.ack))
-    }
-}
-
-impl Scene {
-    fn topic(&self, index: u32) -> &str {
-        &self.topics[index as usize]
-    }
-
-    /// Shows how it goes while the work is done.
-    async fn during<T>(
-        &self,
-        what: &str,
-        shown: (&Meter, Option<End>),
-        work: impl Future<Output = T>,
-    ) -> T {
-        self.live.during(&self.host.clock, what, shown, work).await
-    }
-
-    /// Opens something of a topic before anything is measured.
-    fn open<T>(
-        &self,
-        topic: &str,
-        within: Duration,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> impl Future<Output = anyhow::Result<T>> {
-        // Boxed: what calls the servers is large.
-        self.unless_stopped(Box::pin(opening::open(&self.client, topic, within, work)))
-    }
-
-    /// Does something that comes before anything is measured.
-    async fn unless_stopped<T>(
-        &self,
-        work: impl Future<Output = anyhow::Result<T>>,
-    ) -> anyhow::Result<T> {
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Err(nothing_measured()),
-            done = work => done,
-        }
-    }
-
-    fn check_stopped(&self) -> anyhow::Result<()> {
-        if self.stop.is_cancelled() {
-            return Err(nothing_measured());
-        }
-        Ok(())
-    }
-
-    /// A subscription that is about to be made. Whoever is interrupted does not know whether it was.
-    fn makes(&self, subscription: &str) {
-        self.lock().push(subscription.to_owned());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
-        // The list is whole after each statement.
-        self.subscriptions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn delete_subscriptions(&self) {
-        let names = std::mem::take(&mut *self.lock());
-        for name in names {
-            match self.client.admin().delete_subscription(&name).await {
-                Err(error) if error.reason() == Reason::SubscriptionNotFound => {}
-                Err(error) => {
-                    terminal::say(format_args!("note: subscription {name} stays: {error}"));
-                }
-                Ok(()) => {}
-            }
-        }
-    }
-
-    async fn delete_topics(&self) {
-        for topic in &*self.topics {
-            match self.client.admin().delete_topic(topic).await {
-                Err(error) if error.reason() == Reason::TopicNotFound => {}
-                Err(error) => terminal::say(format_args!("note: topic {topic} stays: {error}")),
-                Ok(()) => {}
-            }
+        if is_own && !has_complaint {
+            let at_once = match work {
+                Work::Topics(making) => making.at_once,
+                _ => 1,
+            };
+            scene.delete_topics(at_once).await;
+        } else {
+            scene.delete_subscriptions().await;
         }
     }
 }
 
-fn nothing_measured() -> anyhow::Error {
-    Interrupted("nothing was measured yet".to_owned()).into()
+async fn carry_out(scene: &Scene, work: &Work, report: &mut Report) -> anyhow::Result<()> {
+    if let Some(load) = work.load() {
+        report.quorum(scene.find_or_make_topics(load.topics).await?);
+    }
+    match work {
+        Work::Publish(load) => {
+            report.describe(load, "");
+            tail::publish(scene, load, report).await
+        }
+        Work::Deliver(load, subscriptions) => {
+            let more = counted(*subscriptions, "subscription");
+            report.describe(load, &format!(", {more}"));
+            report.set("subscriptions", json!(subscriptions));
+            tail::deliver(scene, load, *subscriptions, report).await
+        }
+        Work::Read(load, count, readers) => {
+            backlog::read(scene, load, *count, *readers, report).await
+        }
+        Work::Topics(making) => topics::make(scene, *making, report).await,
+    }
 }

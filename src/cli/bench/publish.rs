@@ -11,10 +11,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use types::MonoTime;
 
-use super::Scene;
-use super::meter::Meter;
+use super::meter::{Counted, Meter};
 use super::outbox::{Outbox, TOGETHER};
 use super::pace::{self, End};
+use super::scene::Scene;
 use super::stamp::{Maker, Noise};
 use super::unary::Unary;
 use crate::cli::client::explain;
@@ -82,12 +82,12 @@ pub(super) struct Publishing {
 pub(super) async fn start(scene: &Scene, load: &Load) -> anyhow::Result<Publishing> {
     let mut producers = Vec::new();
     for index in 0..load.producers {
-        let topic = scene.topic(index % load.topics);
+        let topic = &scene.topic(index % load.topics);
         producers.push(Caller::open(scene, load, topic, index).await?);
     }
     let noise = Noise::new(&scene.host.rng, load.size.as_usize(), load.compressible);
     let clock = &scene.host.clock;
-    let meter = Arc::new(Meter::new(clock.now(), load.warmup));
+    let meter = Arc::new(Meter::new(Counted::Messages, clock.now(), load.warmup));
     let each = load.streams_of_each();
     let all = u64::from(load.producers) * u64::from(each);
     let stop = scene.stop.child_token();

@@ -14,8 +14,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use types::MonoTime;
 
-use super::Scene;
 use super::meter::Meter;
+use super::pace::Bucket;
+use super::scene::Scene;
 use super::stamp::{self, Stamp, Unstamped};
 use super::verify::{Verdict, Verifier};
 use crate::cli::client::explain;
@@ -34,6 +35,8 @@ pub(super) struct Habits {
     pub(super) consumers: u32,
     /// Each ack is waited for, and timed.
     pub(super) is_confirmed: bool,
+    /// Messages a second that each consumer takes at most; none for as fast as they come.
+    pub(super) rate: Option<u32>,
     /// What each consumer may be sent ahead.
     pub(super) credit: (u32, ByteSize),
     pub(super) timeout: Duration,
@@ -136,7 +139,7 @@ pub(super) async fn subscribe(
     subscriptions: u32,
     habits: Habits,
 ) -> anyhow::Result<Vec<String>> {
-    let topic = scene.topic(0);
+    let topic = &scene.topic(0);
     let admin = scene.client.admin();
     let mut names = Vec::new();
     for number in 0..subscriptions {
@@ -146,9 +149,9 @@ pub(super) async fn subscribe(
             ack_deadline: None,
             start: Some(habits.start),
         };
-        scene.makes(&name);
+        scene.makes_subscription(&name);
         let making = admin.create_subscription(&name, options);
-        scene.open(topic, habits.timeout, making).await?;
+        scene.make(topic, habits.timeout, making).await?;
         names.push(name);
     }
     Ok(names)
@@ -160,6 +163,7 @@ pub(super) async fn open(
     names: Vec<String>,
     habits: Habits,
 ) -> anyhow::Result<Opened> {
+    let topic = scene.topic(0);
     let mut consumers = Vec::new();
     for (number, name) in names.iter().enumerate() {
         for _ in 0..habits.consumers {
@@ -168,7 +172,7 @@ pub(super) async fn open(
                 .consumer(name)
                 .credit(habits.credit.0, habits.credit.1)
                 .timeout(habits.timeout);
-            let opening = scene.open(scene.topic(0), habits.timeout, builder.open());
+            let opening = scene.open(&topic, habits.timeout, builder.open());
             consumers.push((number, opening.await?));
         }
     }
@@ -191,6 +195,7 @@ pub(super) fn start(
         .map(|_| Arc::new(Findings::new(verifier())))
         .collect();
     let stop = CancellationToken::new();
+    let clock = &scene.host.clock;
     let running = opened.consumers.len();
     let (end, ends) = mpsc::channel(running);
     for (number, consumer) in opened.consumers {
@@ -198,9 +203,13 @@ pub(super) fn start(
             consumer,
             findings: Arc::clone(&findings[number]),
             meter: Arc::clone(meter),
-            clock: scene.host.clock.clone(),
+            clock: clock.clone(),
             timed,
             is_confirmed: opened.habits.is_confirmed,
+            bucket: opened
+                .habits
+                .rate
+                .map(|rate| Bucket::new(clock.now(), rate)),
             contents: Vec::with_capacity(TOGETHER),
             times: Vec::with_capacity(TOGETHER),
             unconfirmed: VecDeque::new(),
@@ -273,6 +282,8 @@ struct Reader {
     clock: Clock,
     timed: Option<u32>,
     is_confirmed: bool,
+    /// Holds it to a rate.
+    bucket: Option<Bucket>,
     /// Buffers of [`Reader::take`] and [`Reader::settle`], kept for their memory.
     contents: Vec<(u64, Result<Stamp, Unstamped>)>,
     times: Vec<MonoTime>,
@@ -292,18 +303,31 @@ impl Reader {
                     None => std::future::pending().await,
                 }
             };
+            let ready_at = self.bucket.as_ref().map(Bucket::ready_at);
+            let next = async {
+                if let Some(at) = ready_at {
+                    // Nothing is taken meanwhile, so that the server is not granted more.
+                    self.clock.sleep_until(at).await;
+                }
+                self.consumer.recv().await
+            };
             tokio::select! {
                 biased;
                 () = &mut stopped => break,
                 confirmed = confirmed => self.settle(confirmed)?,
-                message = self.consumer.recv(), if has_room => self.take(message.map_err(explain)?)?,
+                message = next, if has_room => self.take(message.map_err(explain)?)?,
             }
         }
         self.consumer.close().await.map_err(explain)
     }
 
-    /// Takes a message and those that are here with it.
+    /// Takes a message and those that are here with it, as far as its rate allows.
     fn take(&mut self, first: Received) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        let room = self.bucket.as_mut().map(|bucket| bucket.room(now));
+        let most = room.map_or(TOGETHER, |room| {
+            usize::try_from(room).unwrap_or(TOGETHER).clamp(1, TOGETHER)
+        });
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(message) = next {
@@ -322,13 +346,16 @@ impl Reader {
             } else {
                 self.consumer.ack(&message);
             }
-            next = if self.contents.len() < TOGETHER {
+            next = if self.contents.len() < most {
                 self.consumer.try_recv().map_err(explain)?
             } else {
                 None
             };
         }
         let messages = self.contents.len() as u64;
+        if let Some(bucket) = &mut self.bucket {
+            bucket.take(messages);
+        }
         if !self.is_confirmed {
             let now = self.clock.now();
             self.meter.count(now, messages, bytes as u64, &self.times);

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use ledgerline_client::{ByteSize, StartPosition, SubscriptionMode};
 
-use super::Scene;
-use super::meter::Meter;
+use super::meter::{Counted, Meter};
 use super::pace::End;
 use super::publish::{self, Load};
 use super::read::{self, Habits, Waited};
 use super::report::Report;
+use super::scene::Scene;
 use super::verify::{Verdict, Verifier};
 
 /// Memory for what is on its way to all consumers, and the most for one.
@@ -25,7 +25,7 @@ pub(super) async fn publish(scene: &Scene, load: &Load, report: &mut Report) -> 
     // What was measured before a failure is told too.
     let measured = meter.measured();
     report.latency("ack", measured.times.clone());
-    report.figure("messages", measured);
+    report.figure(measured);
     done.map(|_| ())
 }
 
@@ -42,12 +42,18 @@ pub(super) async fn deliver(
         mode: SubscriptionMode::Exclusive,
         consumers: 1,
         is_confirmed: false,
+        rate: None,
         credit: (10_000, ByteSize::mib(each)),
         timeout: load.timeout,
     };
     let names = read::subscribe(scene, subscriptions, habits).await?;
     let opened = read::open(scene, names, habits).await?;
-    let meter = Arc::new(Meter::new(scene.host.clock.now(), load.warmup));
+    let counted = match subscriptions {
+        1 => Counted::Messages,
+        _ => Counted::Deliveries,
+    };
+    let meter = Meter::new(counted, scene.host.clock.now(), load.warmup);
+    let meter = Arc::new(meter);
     let expected = || Verifier::new(Some(scene.run), true, 0);
     let mut reading = read::start(scene, opened, &meter, Some(scene.run), expected);
     let publishing = publish::start(scene, load).await?;
@@ -79,12 +85,7 @@ pub(super) async fn deliver(
     report.latency("ack", acks.measured().times);
     let measured = meter.measured();
     report.latency("e2e", measured.times.clone());
-    let figure = if subscriptions == 1 {
-        "messages"
-    } else {
-        "deliveries"
-    };
-    report.figure(figure, measured);
+    report.figure(measured);
     let waited = done.as_ref().map_or(Waited::Stopped, |(_, waited)| *waited);
     report.verdict(verdict, waited);
     done?;

@@ -12,7 +12,7 @@ use proto::v1::publisher_client::PublisherClient;
 use proto::v1::{Message, MessageBatch, PublishRequest};
 use tonic::transport::Channel;
 
-use super::Scene;
+use super::scene::Scene;
 use crate::cli::client::explain;
 
 /// How long to wait before a call that was refused is made again.

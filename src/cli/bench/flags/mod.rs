@@ -1,16 +1,14 @@
-//! The flags of each scenario, and what is refused before anything is sent.
+//! The flags of each scenario; `plan`: what they come to.
+
+mod plan;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::{Args, Subcommand};
 use ledgerline_client::{ByteSize, Quorum};
 
-use super::pace::End;
-use super::publish::{Load, Way};
-use super::stamp;
-use crate::cli::produce::{Batching, Compressing, LINE_MAX};
+use crate::cli::produce::{Batching, Compressing};
 use crate::cli::values;
 
 /// What is measured.
@@ -22,6 +20,22 @@ pub(super) enum Scenario {
     Catchup(Catchup),
     Fanout(Fanout),
     Shared(Shared),
+    Topics(Topics),
+}
+
+impl Scenario {
+    /// Its name on the command line.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Publish(_) => "publish",
+            Self::Latency(_) => "latency",
+            Self::E2e(_) => "e2e",
+            Self::Catchup(_) => "catchup",
+            Self::Fanout(_) => "fanout",
+            Self::Shared(_) => "shared",
+            Self::Topics(_) => "topics",
+        }
+    }
 }
 
 /// What every scenario has.
@@ -123,7 +137,7 @@ pub(super) struct Publish {
     /// Topics that the producers take in turn: as many as producers gives each one of its own. More than one are
     /// named after --topic, with a number.
     #[arg(long, env = "LEDGERLINE_TOPICS", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(super) topics: u32,
+    topics: u32,
 
     /// Messages a second, of all producers together [default: a closed loop].
     #[arg(long, env = "LEDGERLINE_RATE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -193,7 +207,7 @@ pub(super) struct E2e {
 pub(super) struct Backlog {
     /// How many messages [default: all there are; 500000 if they are published now].
     #[arg(long, env = "LEDGERLINE_COUNT", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) count: Option<u64>,
+    count: Option<u64>,
 
     #[command(flatten)]
     content: Content,
@@ -205,14 +219,28 @@ pub(super) struct Backlog {
 /// published first, which is not measured. Measured is the time until the last message is here;
 /// acks go out on the way.
 ///
+/// With --rate the consumer takes messages at a set pace, and acks each at once. The server may send
+/// ahead what is taken in a fifth of a second, so that it has to keep that pace: this is for what a
+/// reader of old messages does to publishing beside it.
+///
 /// Examples:
 ///   ledgerline bench catchup --count 1000000
 ///   ledgerline bench publish --topic load && ledgerline bench catchup --topic load
+///
+/// Publishing beside a reader at a set pace, the last two lines in two terminals; publish more at
+/// first than the servers keep in memory, so that it comes from the disk:
+///   ledgerline bench publish --topic old --duration 60s
+///   ledgerline bench catchup --topic old --rate 20000
+///   ledgerline bench publish --duration 10s
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Catchup {
+    /// Messages a second that are read, at most [default: as fast as they come].
+    #[arg(long, env = "LEDGERLINE_RATE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+
     #[command(flatten)]
-    pub(super) backlog: Backlog,
+    backlog: Backlog,
 }
 
 /// Publish to many subscriptions at the end of a topic, and measure all deliveries.
@@ -228,7 +256,7 @@ pub(super) struct Catchup {
 pub(super) struct Fanout {
     /// Subscriptions.
     #[arg(long, env = "LEDGERLINE_SUBSCRIPTIONS", default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(super) subscriptions: u32,
+    subscriptions: u32,
 
     /// Messages a second that are published [default: a closed loop].
     #[arg(long, env = "LEDGERLINE_RATE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -256,177 +284,32 @@ pub(super) struct Fanout {
 pub(super) struct Shared {
     /// Consumers.
     #[arg(long, env = "LEDGERLINE_CONSUMERS", default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(super) consumers: u32,
+    consumers: u32,
 
     #[command(flatten)]
-    pub(super) backlog: Backlog,
+    backlog: Backlog,
 }
 
-/// Messages of a backlog that is published because there is none.
-const BACKLOG: u64 = 500_000;
-/// How long a load goes on, and how long it warms up, when the user does not say.
-const DURATION: Duration = Duration::from_secs(10);
-const WARMUP: Duration = Duration::from_secs(1);
+/// Make topics, and measure how fast they come.
+///
+/// They are named after --topic, with numbers from 0 on, and must not be there yet; nothing is
+/// published to them. Latency is from asking for a topic to the answer that it is made. At the end
+/// they are deleted, which is not measured; with --topic those that were made stay, also after
+/// Ctrl-C or a failure. This machine's disk is not probed.
+///
+/// Examples:
+///   ledgerline bench topics
+///   ledgerline bench topics --count 100000 --at-once 64 --progress
+///   ledgerline bench topics --topic many --count 500
+#[derive(Debug, Clone, Copy, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Topics {
+    /// How many topics, 1000000 at most.
+    #[arg(long, env = "LEDGERLINE_COUNT", default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    count: u32,
 
-impl Scenario {
-    /// Its name on the command line.
-    pub(super) const fn name(&self) -> &'static str {
-        match self {
-            Self::Publish(_) => "publish",
-            Self::Latency(_) => "latency",
-            Self::E2e(_) => "e2e",
-            Self::Catchup(_) => "catchup",
-            Self::Fanout(_) => "fanout",
-            Self::Shared(_) => "shared",
-        }
-    }
-
-    /// How many topics it needs.
-    pub(super) const fn topics(&self) -> u32 {
-        match self {
-            Self::Publish(flags) => flags.topics,
-            _ => 1,
-        }
-    }
-
-    /// What it publishes: while it measures, or as its backlog.
-    ///
-    /// # Errors
-    ///
-    /// Flags that make no sense, with the one to change.
-    pub(super) fn load(&self, timeout: Duration) -> anyhow::Result<Load> {
-        let one = Plan {
-            producers: 1,
-            topics: 1,
-            way: Way::Stream { outstanding: None },
-            rate: None,
-        };
-        match self {
-            Self::Publish(it) => load(it.plan()?, &it.amount, it.content, &it.batching, timeout),
-            Self::Latency(it) => {
-                let plan = Plan {
-                    way: Way::Tasks(1),
-                    ..one
-                };
-                load(plan, &it.amount, it.content, &Batching::default(), timeout)
-            }
-            Self::E2e(it) => {
-                let rate = Some(it.rate);
-                let plan = Plan { rate, ..one };
-                load(plan, &it.amount, it.content, &it.batching, timeout)
-            }
-            Self::Fanout(it) => {
-                let rate = it.rate;
-                let plan = Plan { rate, ..one };
-                load(plan, &it.amount, it.content, &it.batching, timeout)
-            }
-            Self::Catchup(Catchup { backlog }) | Self::Shared(Shared { backlog, .. }) => {
-                let amount = Amount {
-                    count: Some(backlog.count.unwrap_or(BACKLOG)),
-                    duration: None,
-                    warmup: None,
-                };
-                load(one, &amount, backlog.content, &Batching::default(), timeout)
-            }
-        }
-    }
-}
-
-/// Who publishes, and how.
-struct Plan {
-    producers: u32,
-    topics: u32,
-    way: Way,
-    rate: Option<u32>,
-}
-
-impl Publish {
-    fn plan(&self) -> anyhow::Result<Plan> {
-        let producers = self.producers.unwrap_or(self.topics);
-        if producers < self.topics {
-            let topics = self.topics;
-            bail!(
-                "{topics} topics need as many producers; set --producers to {topics} at least, or --topics to {producers}"
-            );
-        }
-        let way = match (self.tasks, self.unary) {
-            (Some(tasks), _) => Way::Tasks(tasks),
-            (None, true) => Way::Unary,
-            (None, false) => Way::Stream {
-                outstanding: self.outstanding,
-            },
-        };
-        Ok(Plan {
-            producers,
-            topics: self.topics,
-            way,
-            rate: self.rate,
-        })
-    }
-}
-
-fn load(
-    plan: Plan,
-    amount: &Amount,
-    content: Content,
-    batching: &Batching,
-    timeout: Duration,
-) -> anyhow::Result<Load> {
-    let Content {
-        size,
-        compressible,
-        compression,
-    } = content;
-    let (least, most) = (stamp::LEN, LINE_MAX);
-    if !(least as u64..=most as u64).contains(&size.get()) {
-        bail!(
-            "messages of {size} cannot be used: each carries a stamp; set --size to at least {least}B and at most {most}B"
-        );
-    }
-    let duration = amount.duration.unwrap_or(DURATION);
-    if duration.is_zero() {
-        bail!("nothing is measured in no time; set --duration to 1s or more");
-    }
-    let warmup = amount.warmup.unwrap_or(match amount.count {
-        Some(_) => Duration::ZERO,
-        None => WARMUP.min(duration / 5),
-    });
-    if amount.count.is_none() && warmup >= duration {
-        let (warmup, duration) = (values::time(warmup), values::time(duration));
-        bail!(
-            "a warm-up of {warmup} leaves nothing of {duration}; lower --warmup or raise --duration"
-        );
-    }
-    if plan.way == Way::Unary && compression.codec().is_some() {
-        bail!(
-            "a unary call has one message, which is not compressed; leave out --compression or --unary"
-        );
-    }
-    let in_flight_max = if matches!(plan.way, Way::Unary) {
-        10_000
-    } else {
-        64
-    };
-    if !(1..=in_flight_max).contains(&batching.in_flight) {
-        bail!("set --in-flight to 1 at least and {in_flight_max} at most");
-    }
-    if !(1..=4 << 20).contains(&batching.batch.get()) {
-        bail!("set --batch to 1B at least and 4MiB at most");
-    }
-    Ok(Load {
-        producers: plan.producers,
-        topics: plan.topics,
-        way: plan.way,
-        rate: plan.rate,
-        size,
-        compressible,
-        codec: compression.codec(),
-        end: End {
-            count: amount.count,
-            duration,
-        },
-        warmup,
-        batching: batching.clone(),
-        timeout,
-    })
+    /// How many are asked for at a time, 10000 at most. One without an answer for 15 s is asked for again, and is timed
+    /// from the first time. As many are deleted at a time at the end, 64 at least.
+    #[arg(long, env = "LEDGERLINE_AT_ONCE", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    at_once: u32,
 }

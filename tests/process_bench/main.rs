@@ -4,6 +4,8 @@
     reason = "a test on real processes and files, in real time"
 )]
 
+mod topics;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -149,6 +151,17 @@ fn what_is_read_is_measured_and_verified() {
     assert_eq!(
         (&told["verified"], &told["is_backlog_new"]),
         (&3_000.into(), &true.into())
+    );
+    let told = server.bench("catchup --size 100B --count 600 --rate 300");
+    is_sound(&told, "catchup", 600);
+    assert_eq!(
+        (&told["verified"], &told["read_rate_per_s"]),
+        (&600.into(), &300.into())
+    );
+    let rate = told["messages_per_s"].as_f64().unwrap();
+    assert!(
+        rate < 301.0,
+        "a slow machine may take longer, no machine less: {told}"
     );
     let told = server.bench("shared --size 100B --count 3000 --consumers 3");
     is_sound(&told, "shared", 3_000);
@@ -432,7 +445,13 @@ fn flags_that_make_no_sense_are_refused_before_anything_is_sent() {
         ("e2e --batch 5MiB", "--batch"),
         ("e2e --rate 0", "--rate"),
         ("fanout --subscriptions 0", "--subscriptions"),
+        ("catchup --rate 0", "--rate"),
         ("shared --consumers 0", "--consumers"),
+        ("topics --count 0", "--count"),
+        ("topics --count 1000001", "--count"),
+        ("topics --at-once 0", "--at-once"),
+        ("topics --at-once 10001", "--at-once"),
+        ("topics --size 1KiB", "--size"),
         ("catchup --quorum 2/2", "--quorum"),
         ("produce", "unrecognized subcommand"),
     ] {
@@ -450,7 +469,9 @@ fn flags_that_make_no_sense_are_refused_before_anything_is_sent() {
 #[test]
 fn the_help_of_each_scenario_has_an_example() {
     let tool = Tool::new(&binary()).unwrap();
-    for scenario in ["publish", "latency", "e2e", "catchup", "fanout", "shared"] {
+    for scenario in [
+        "publish", "latency", "e2e", "catchup", "fanout", "shared", "topics",
+    ] {
         let help = tool.run(words(&format!("bench {scenario} --help")), SOON);
         let help = help.unwrap().text();
         let example = format!("  ledgerline bench {scenario}");

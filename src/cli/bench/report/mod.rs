@@ -1,19 +1,22 @@
-//! What was measured, for people and for programs.
+//! What was measured. `text`: for people, `json`: for programs.
+
+mod json;
+mod text;
 
 use anyhow::bail;
 use hdrhistogram::Histogram;
 use ledgerline_client::Codec;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::figures::{counted, grouped, line, megabytes, millis, per_s, percentiles};
+use super::figures::{counted, grouped, per_s};
 use super::meter::Measured;
 use super::probe::Probe;
 use super::publish::{Load, Way};
 use super::read::Waited;
+use super::topics::Making;
 use super::verify::Verdict;
 use crate::cli::client;
 use crate::cli::produce::to_f64;
-use crate::cli::progress::per_second;
 use crate::terminal::Interrupted;
 
 /// Settings of what is published.
@@ -43,8 +46,7 @@ pub(super) struct Report {
     settings: Vec<(&'static str, Value)>,
     /// Messages wait for room in the producer: latency is no property of a disk then.
     is_queued: bool,
-    /// What is counted, and what was.
-    figure: Option<(&'static str, Measured)>,
+    figure: Option<Measured>,
     latencies: Vec<(&'static str, Histogram<u64>)>,
     verdict: Verdict,
     is_read: bool,
@@ -53,7 +55,7 @@ pub(super) struct Report {
     is_interrupted: bool,
     /// Why it ended early.
     failure: Option<String>,
-    /// The topic that stays and can be read.
+    /// The first topic, where those of the run stay.
     kept: Option<String>,
 }
 
@@ -84,9 +86,9 @@ impl Report {
         self.quorum = quorum;
     }
 
-    /// The topic stays, for others to read.
-    pub(super) fn keeps(&mut self, topic: &str) {
-        self.kept = Some(topic.to_owned());
+    /// The topics stay, of which this is the first.
+    pub(super) fn keeps(&mut self, first: &str) {
+        self.kept = Some(first.to_owned());
     }
 
     /// Something that was asked for, for programs.
@@ -143,6 +145,18 @@ impl Report {
             format!("{size} messages{zeros}{codec}, {producers}, {topics}, {way}, {pace}{more}");
     }
 
+    /// Topics are made, and nothing is published.
+    pub(super) fn describe_topics(&mut self, making: Making) {
+        let Making { count, at_once, .. } = making;
+        self.set("topics", json!(count));
+        self.set("at_once", json!(at_once));
+        let pace = match at_once {
+            1 => "one at a time".to_owned(),
+            _ => format!("{} at a time", grouped(at_once.into())),
+        };
+        self.load = format!("{} new topics, {pace}", grouped(count.into()));
+    }
+
     /// Nothing is published: the topic holds `messages` that are read.
     pub(super) fn found(&mut self, messages: u64, more: &str) {
         for (name, value) in &mut self.settings {
@@ -153,8 +167,8 @@ impl Report {
         self.load = format!("{} messages that were there{more}", grouped(messages));
     }
 
-    pub(super) fn figure(&mut self, counted: &'static str, measured: Measured) {
-        self.figure = Some((counted, measured));
+    pub(super) fn figure(&mut self, measured: Measured) {
+        self.figure = Some(measured);
     }
 
     pub(super) fn latency(&mut self, name: &'static str, times: Histogram<u64>) {
@@ -181,33 +195,15 @@ impl Report {
         self.failure = Some(error.to_string());
     }
 
+    /// Whether messages are what was measured.
+    fn is_of_messages(&self) -> bool {
+        let measured = self.figure.as_ref();
+        measured.is_none_or(|it| it.counted.are_messages())
+    }
+
     /// Whether there is anything to tell.
     pub(super) const fn has_figure(&self) -> bool {
         self.figure.is_some()
-    }
-
-    /// What was asked for, and where.
-    fn head(&self) -> String {
-        let topic = &self.topic;
-        let mut text = format!(
-            "bench {}\n  topic     {topic}, quorum {}, fsync before the ack\n  load      {}",
-            self.name, self.quorum, self.load
-        );
-        if let Some(probe) = &self.probe {
-            let at = |percentile| millis(probe.syncs.value_at_percentile(percentile));
-            let way = if probe.is_direct { "" } else { ", buffered" };
-            text += &format!(
-                "\n  disk      4 KiB write + fdatasync p50 {:.3} ms, p99 {:.3} ms: no ack can be faster; 1 MiB writes {:.0} MB/s  ({}{way})",
-                at(50.0),
-                at(99.0),
-                probe.bytes_per_second / 1e6,
-                probe.dir
-            );
-            if let Some(doubt) = probe.doubt() {
-                text += &format!("\n            {doubt}");
-            }
-        }
-        text
     }
 
     pub(super) fn print(&self, as_json: bool) {
@@ -241,123 +237,9 @@ impl Report {
         Ok(())
     }
 
-    fn text(&self) -> String {
-        let mut text = self.head();
-        if let Some((counted, measured)) = &self.figure {
-            let seconds = measured.took.as_secs_f64();
-            text += &format!(
-                "\n  result    {} msg/s, {:.1} MB/s  ({} {counted} in {seconds:.2} s{})",
-                grouped(per_second(measured.messages, seconds)),
-                per_s(megabytes(measured.bytes), seconds),
-                grouped(measured.messages),
-                self.of_disk()
-                    .map(|ratio| format!(", {:.1} % of what the disk writes", ratio * 100.0))
-                    .unwrap_or_default()
-            );
-        }
-        for (name, times) in &self.latencies {
-            let label = format!("{name} ms");
-            text += &format!("\n  {label:<8}  {}", line(times));
-            if let Some(ratio) = self.of_sync(name, times) {
-                text += &match ratio {
-                    ..1.0 => "  (below the disk's: it was slower when it was probed)".to_owned(),
-                    _ => format!("  (p50 is {ratio:.1} times the disk's)"),
-                };
-            }
-        }
-        text += &format!("\n  verified  {}", self.verified());
-        if self.is_interrupted || self.failure.is_some() {
-            text += "\n  not ended: this is what was measured so far";
-        }
-        text + "\n"
-    }
-
-    fn verified(&self) -> String {
-        if !self.is_read {
-            return match &self.kept {
-                Some(topic) => format!(
-                    "nothing was read; `ledgerline bench catchup --topic {topic}` reads and checks it"
-                ),
-                None => {
-                    "nothing was read; e2e, catchup, fanout and shared read and check".to_owned()
-                }
-            };
-        }
-        let verdict = &self.verdict;
-        let mut text = format!(
-            "{} messages read: {} lost, {} doubled, {} out of order, {} corrupted",
-            grouped(verdict.verified),
-            verdict.lost,
-            verdict.doubled,
-            verdict.out_of_order,
-            verdict.corrupted
-        );
-        let rare = [
-            (verdict.redelivered, "delivered again"),
-            (verdict.foreign, "of others"),
-            (self.acks_refused, "acks refused"),
-        ];
-        for (count, what) in rare.iter().filter(|(count, _)| *count > 0) {
-            text += &format!("; {count} {what}");
-        }
-        text
-    }
-
-    fn json(&self) -> Value {
-        let mut all = Map::new();
-        let mut put = |name: &str, value: Value| {
-            all.insert(name.to_owned(), value);
-        };
-        put("bench", json!(self.name));
-        put("topic", json!(self.topic));
-        put("quorum", json!(self.quorum));
-        put("durability", json!("fsync before the ack"));
-        for (name, value) in &self.settings {
-            put(name, value.clone());
-        }
-        let measured = self.figure.as_ref();
-        let (counted, messages, bytes, seconds) = measured
-            .map(|(counted, it)| (*counted, it.messages, it.bytes, it.took.as_secs_f64()))
-            .unwrap_or_default();
-        put("counted", json!(counted));
-        put("count", json!(messages));
-        put("bytes", json!(bytes));
-        put("seconds", json!(seconds));
-        put("messages_per_s", json!(per_s(to_f64(messages), seconds)));
-        put("mb_per_s", json!(per_s(megabytes(bytes), seconds)));
-        for (name, times) in &self.latencies {
-            put(name, percentiles(times));
-        }
-        let probe = self.probe.as_ref().map(|probe| {
-            json!({
-                "dir": probe.dir,
-                "is_direct": probe.is_direct,
-                "sync_4kib": percentiles(&probe.syncs),
-                "write_1mib_mb_per_s": probe.bytes_per_second / 1e6,
-            })
-        });
-        put("probe", json!(probe));
-        let acks = self.latencies.iter().find(|(name, _)| *name == "ack");
-        let of_sync = acks.and_then(|(name, times)| self.of_sync(name, times));
-        put("ack_p50_of_probe_p50", json!(of_sync));
-        put("mb_per_s_of_probe", json!(self.of_disk()));
-        let verdict = &self.verdict;
-        put("verified", json!(verdict.verified));
-        put("lost", json!(verdict.lost));
-        put("doubled", json!(verdict.doubled));
-        put("out_of_order", json!(verdict.out_of_order));
-        put("corrupted", json!(verdict.corrupted));
-        put("redelivered", json!(verdict.redelivered));
-        put("foreign", json!(verdict.foreign));
-        put("acks_refused", json!(self.acks_refused));
-        put("interrupted", json!(self.is_interrupted));
-        put("error", json!(self.failure));
-        Value::Object(all)
-    }
-
     /// The part of what the disk writes that was published; none where something else was measured.
     fn of_disk(&self) -> Option<f64> {
-        let (_, measured) = self.figure.as_ref().filter(|_| self.name == "publish")?;
+        let measured = self.figure.as_ref().filter(|_| self.name == "publish")?;
         let rate = per_s(to_f64(measured.bytes), measured.took.as_secs_f64());
         Some(rate / self.probe.as_ref()?.bytes_per_second)
     }
@@ -375,7 +257,7 @@ impl Report {
 mod tests {
     use std::time::Duration;
 
-    use super::super::meter::{histogram, record};
+    use super::super::meter::{Counted, histogram, record};
     use super::*;
 
     fn report() -> Report {
@@ -393,12 +275,13 @@ mod tests {
         record(&mut times, Duration::from_micros(400));
         report.latency("ack", times.clone());
         let measured = Measured {
-            messages: 1_000_000,
+            counted: Counted::Messages,
+            count: 1_000_000,
             bytes: 1_000_000_000,
             took: Duration::from_secs(10),
             times,
         };
-        report.figure("messages", measured);
+        report.figure(measured);
         report
     }
 
@@ -422,6 +305,61 @@ mod tests {
         near("mb_per_s_of_probe", 0.2);
         near("ack_p50_of_probe_p50", 4.0);
         near("messages_per_s", 100_000.0);
+    }
+
+    #[test]
+    fn of_topics_nothing_is_told_that_only_messages_have() {
+        let mut report = Report::new("topics", "t", None);
+        report.quorum("3/2".to_owned());
+        report.describe_topics(Making {
+            count: 3_000,
+            at_once: 2,
+            timeout: Duration::ZERO,
+        });
+        let mut times = histogram();
+        record(&mut times, Duration::from_millis(3));
+        report.latency("create", times.clone());
+        report.figure(Measured {
+            counted: Counted::Topics,
+            count: 3_000,
+            bytes: 0,
+            took: Duration::from_secs(10),
+            times,
+        });
+        let deleted = "bench topics
+  topics    t-0 … t-2999, quorum 3/2
+  load      3,000 new topics, 2 at a time
+  result    300 topics/s  (3,000 topics in 10.00 s)
+  create ms p50 3.000  p90 3.000  p99 3.000  p99.9 3.000  max 3.000
+";
+        let rounded = |text: String| text.replace("3.001", "3.000");
+        assert_eq!(rounded(report.text()), deleted);
+        let told = report.json();
+        let names: Vec<&String> = told.as_object().unwrap().keys().collect();
+        let mut expected = [
+            "bench",
+            "topic",
+            "quorum",
+            "topics",
+            "at_once",
+            "counted",
+            "count",
+            "seconds",
+            "topics_per_s",
+            "create",
+            "interrupted",
+            "error",
+        ];
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+        assert_eq!(told["topics_per_s"], 300.0);
+        report.keeps("t-0");
+        report.interrupted();
+        let kept = "
+  kept      t-0 … t-2999 stay; `ledgerline bench publish --topic t --topics 1000` publishes there
+  not ended: this is what was measured so far
+";
+        assert!(report.text().ends_with(kept), "{}", report.text());
     }
 
     #[test]
