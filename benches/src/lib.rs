@@ -7,6 +7,10 @@
 //!   checks every message that it reads, and gives its figures as JSON too.
 //! - `cargo run --release -p benches --bin floor -- --dir DIR` measures what the machine allows at best: the disk as a
 //!   bookie uses it, memory, loopback and one hop of a stream, so that a bench's figure can be told as a part of it.
+//! - `cargo run --release -p benches --bin bookie -- --dir DIR replay` (or `ledgers`) measures a bookie's engine alone: how
+//!   long a start after a kill takes, and what many ledgers cost beside one.
 //!
 //! The figures that count, with the commands that made them and the machine they were made on, are in
 //! `benches/README.md`. Machines differ and are shared: compare only what one run printed side by side.
+
+pub mod figures;

@@ -1,7 +1,8 @@
-//! Rounds of a fixed time, and the median of them.
+//! Rounds of a fixed time.
 
 use std::time::Duration;
 
+use benches::figures::millions_per_second;
 use host::Clock;
 use types::MonoTime;
 
@@ -59,7 +60,7 @@ impl Round<'_> {
 
     /// Millions of bytes a second, when so many were moved since it began.
     pub(crate) fn rate(&self, bytes: u64) -> f64 {
-        rate(bytes, self.took())
+        millions_per_second(bytes, self.took())
     }
 }
 
@@ -88,35 +89,9 @@ impl Times {
     }
 }
 
-/// The middle one, or the mean of the two in the middle; zero of none.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted[..] {
-        [] => 0.0,
-        _ if sorted.len() % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
-    }
-}
-
-/// Millions of bytes a second.
-fn rate(bytes: u64, took: Duration) -> f64 {
-    let millions = Duration::from_micros(bytes).as_secs_f64();
-    millions / took.as_secs_f64().max(f64::MIN_POSITIVE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_is_the_middle_whatever_the_order() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
-        assert_eq!(median(&[7.0]), 7.0);
-        assert_eq!(median(&[]), 0.0);
-    }
 
     #[test]
     fn a_percentile_is_a_time_that_was_measured() {
@@ -130,11 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_millions_of_bytes_a_second_and_the_warm_up_counts_for_nothing() {
-        let second = Duration::from_secs(1);
-        assert_eq!(rate(512_000_000, second), 512.0);
-        assert_eq!(rate(1_000_000, second / 4), 4.0);
-        let rounds = Rounds::new(Clock::real(), 2, second);
+    fn the_warm_up_counts_for_nothing() {
+        let rounds = Rounds::new(Clock::real(), 2, Duration::from_secs(1));
         let all: Vec<u32> = rounds.all().collect();
         assert_eq!(all, [0, 1, 2]);
         assert_eq!(counted(all), [1, 2]);

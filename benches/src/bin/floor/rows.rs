@@ -1,6 +1,8 @@
 //! The rows: what was measured, under the names that `--help` explains.
 
-use crate::rounds::{Times, counted, median};
+use benches::figures::median;
+
+use crate::rounds::{Times, counted};
 
 /// 4 KiB write + fdatasync past the cache.
 pub(crate) const SYNC_DIRECT_P50: &str = "sync_direct_p50";
