@@ -160,6 +160,42 @@ fn no_fault_at_any_call_leads_to_a_false_ack() {
     assert_eq!(opened_again, calls);
 }
 
+#[test]
+fn starts_that_cannot_write_are_no_damage_after_a_loss_of_power() {
+    let (stopped, model) = stopped();
+    let again = |seed| {
+        let disk = stopped.disk.snapshot().after_kill(&Rng::seeded(seed));
+        let mut bookie = Bookie::new(disk, small());
+        bookie.meta = stopped.meta.clone();
+        bookie
+    };
+    let before = again(0).disk.ops();
+    let calls = {
+        let mut bookie = again(0);
+        bookie.open().unwrap();
+        bookie.disk.ops() - before
+    };
+    assert!(calls > 30, "{calls}");
+    // Two starts that end at any two calls, the second seeing what the first left unsynced; then power is lost.
+    for first in 1..=calls {
+        for second in (1..=calls).step_by(7) {
+            let mut bookie = again(first * calls + second);
+            for call in [first, second] {
+                bookie.disk.fail_at(bookie.disk.ops() + call, Fault::Io);
+                let _ = bookie.open();
+                bookie.kill();
+            }
+            bookie.power_loss(&Rng::seeded(second));
+            let report = reopen(&mut bookie);
+            assert!(
+                report.damage.is_empty(),
+                "calls {first} and {second}: {report:?}"
+            );
+            check(&mut bookie, &model, false);
+        }
+    }
+}
+
 /// A stopped bookie with something in every file, and what it acked.
 fn stopped() -> (Bookie, Model) {
     let mut bookie = Bookie::new(SimDisk::new(1), small());

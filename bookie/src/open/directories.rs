@@ -8,7 +8,7 @@ use host::disk::Disk;
 use types::{BookieId, ClusterId, Incarnation, NodeName, Revision};
 
 use crate::Config;
-use crate::files::names;
+use crate::files::{names, sync_names};
 use crate::identity::{self, Found, Identity, Role};
 
 use super::{OpenError, Place};
@@ -45,6 +45,11 @@ impl Directories {
                 .map_err(OpenError::disk("make the directory", dir))?;
             let lock = disk.lock(&dir.join(LOCK));
             locks.push(lock.map_err(|source| locked(dir, source))?);
+        }
+        for dir in [journal_dir, data_dir] {
+            // A process that failed to sync a name has ended, and left it for us to see: what is built on it must not be
+            // there after a power loss without it.
+            sync_names(&**disk, dir).map_err(OpenError::disk("sync the directory", dir))?;
         }
         let journal = read(&**disk, journal_dir, place)?;
         let data = read(&**disk, data_dir, place)?;
