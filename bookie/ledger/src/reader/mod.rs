@@ -75,6 +75,12 @@ pub enum ReaderEffect {
         /// The number.
         attempt: u32,
     },
+    /// A bookie gave nothing for [`RunPlan::speculate_after`], and another one is asked beside it: who reads on does well to
+    /// ask it last for a while.
+    Slow {
+        /// Which bookie.
+        bookie: BookieId,
+    },
     /// The next entry, verified.
     Entry(Entry),
     /// The first bytes of the next entry, verified by the bookie.
@@ -101,6 +107,8 @@ pub enum ReaderEffect {
 struct Attempt {
     number: u32,
     place: usize,
+    /// The entry it was asked from on.
+    from: EntryId,
     /// The entry its next item is about.
     expects: EntryId,
 }
@@ -153,22 +161,28 @@ impl Reader {
         match event {
             ReaderEvent::Start => self.ask_next(now, effects),
             ReaderEvent::Item { attempt, item } => self.item(now, attempt, item, effects),
-            ReaderEvent::Ended { attempt } => {
-                let has_gained = self.next > self.plan.first;
-                if self.drop_attempt(attempt, |reader, place| reader.tried.insert(place)) {
-                    // The bookie stopped at the byte limit; the rest is another run.
-                    if has_gained && self.attempts.is_empty() {
-                        return self.finish(ReaderEffect::Done, effects);
-                    }
-                    self.ask_next(now, effects);
-                }
-            }
+            ReaderEvent::Ended { attempt } => self.ended(now, attempt, effects),
             ReaderEvent::Broken { attempt } => {
                 if self.drop_attempt(attempt, |reader, place| reader.tried.insert(place)) {
                     self.ask_next(now, effects);
                 }
             }
             ReaderEvent::Deadline => self.tick(now, effects),
+        }
+    }
+
+    /// A bookie has ended its answer in order. One that gave entries, all up to here, stopped at the byte limit: the rest
+    /// is another run, whoever else is still silent.
+    fn ended(&mut self, now: MonoTime, number: u32, effects: &mut Vec<ReaderEffect>) {
+        let leads =
+            |a: &Attempt| a.number == number && a.expects == self.next && a.expects > a.from;
+        let stopped = self.attempts.iter().any(leads);
+        if self.drop_attempt(number, |reader, place| reader.tried.insert(place)) {
+            let has_gained = self.next > self.plan.first;
+            if stopped || has_gained && self.attempts.is_empty() {
+                return self.finish(ReaderEffect::Done, effects);
+            }
+            self.ask_next(now, effects);
         }
     }
 
@@ -272,6 +286,7 @@ impl Reader {
         let attempt = Attempt {
             number: self.attempts_made,
             place,
+            from: self.next,
             expects: self.next,
         };
         self.attempts_made += 1;
@@ -295,6 +310,12 @@ impl Reader {
         if self.deadline.is_none_or(|at| now < at) {
             return;
         }
+        let bookie = |a: &Attempt| self.plan.ensemble[a.place];
+        effects.extend(
+            self.attempts
+                .iter()
+                .map(|a| ReaderEffect::Slow { bookie: bookie(a) }),
+        );
         // Both are slow: the older one is given up, and its bookie may be asked again later.
         if self.attempts.len() == 2 {
             let oldest = self.attempts[0].number;

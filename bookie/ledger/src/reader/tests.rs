@@ -36,6 +36,7 @@ fn play(reader: &mut Reader, at_ms: u64, event: ReaderEvent) -> Vec<String> {
             run,
         } => format!("ask {attempt} {bookie} {}", run.first),
         ReaderEffect::Cancel { attempt } => format!("cancel {attempt}"),
+        ReaderEffect::Slow { bookie } => format!("slow {bookie}"),
         ReaderEffect::Entry(entry) => format!("entry {}", entry.id),
         ReaderEffect::Prefix { id, .. } => format!("prefix {id}"),
         ReaderEffect::Done => "done".to_owned(),
@@ -120,7 +121,7 @@ fn a_slow_bookie_is_raced_by_a_second_one_and_each_entry_comes_once() {
     assert_eq!(play(&mut reader, 5, ReaderEvent::Deadline), [""; 0]);
     assert_eq!(
         play(&mut reader, 10, ReaderEvent::Deadline),
-        ["ask 1 b2 e0"]
+        ["slow b1", "ask 1 b2 e0"]
     );
     assert_eq!(
         play(&mut reader, 11, item(1, RunItem::Entry(entry(0)))),
@@ -156,6 +157,31 @@ fn a_run_ends_at_its_byte_limit() {
         play(&mut cut, 2, ReaderEvent::Ended { attempt: 0 }),
         ["done"],
         "the bookie stopped before an entry that would pass the limit"
+    );
+}
+
+#[test]
+fn a_run_ends_where_the_quicker_bookie_stops_though_the_slow_one_is_still_silent() {
+    let mut reader = reader(9, 12);
+    play(&mut reader, 0, ReaderEvent::Start);
+    play(&mut reader, 10, ReaderEvent::Deadline);
+    play(&mut reader, 11, item(1, RunItem::Entry(entry(0))));
+    assert_eq!(
+        play(&mut reader, 12, ReaderEvent::Ended { attempt: 1 }),
+        ["cancel 0", "done"]
+    );
+}
+
+#[test]
+fn a_bookie_that_gave_nothing_does_not_end_what_another_one_gives() {
+    let mut reader = reader(9, 100);
+    play(&mut reader, 0, ReaderEvent::Start);
+    play(&mut reader, 1, item(0, RunItem::Entry(entry(0))));
+    play(&mut reader, 11, ReaderEvent::Deadline);
+    assert_eq!(
+        play(&mut reader, 12, ReaderEvent::Ended { attempt: 1 }),
+        ["ask 2 b3 e1"],
+        "the first one may go on"
     );
 }
 

@@ -1,12 +1,16 @@
 //! The runs of entries being read from the bookies.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ledger::{Reader, ReaderEffect, ReaderEvent, RunPlan};
 use types::storage::RunItem;
-use types::{EntryId, MonoTime};
+use types::{BookieId, EntryId, MonoTime};
 
 use super::event::ShardEffect;
+
+/// How long a bookie that kept a run waiting is asked last: a dead one costs each reader one wait in so long.
+const SLOW_FOR: Duration = Duration::from_secs(10);
 
 /// Names one run while it is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,13 +31,29 @@ pub(super) enum RunOutput {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Runs {
     readers: BTreeMap<RunId, Reader>,
-    tags: BTreeMap<u64, (RunId, u32)>,
+    tags: BTreeMap<u64, Asked>,
     next_run: u64,
     next_tag: u64,
+    /// Bookies that kept a run waiting, and when.
+    slow: BTreeMap<BookieId, MonoTime>,
     buffer: Vec<ReaderEffect>,
 }
 
+/// What an answer belongs to.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    run: RunId,
+    attempt: u32,
+    bookie: BookieId,
+}
+
 impl Runs {
+    /// Whether a bookie has kept a run waiting lately, and has given nothing since.
+    pub(super) fn is_slow(&self, bookie: BookieId, now: MonoTime) -> bool {
+        let at = self.slow.get(&bookie);
+        at.is_some_and(|at| now < at.after(SLOW_FOR))
+    }
+
     /// Begins one.
     pub(super) fn start(
         &mut self,
@@ -52,7 +72,7 @@ impl Runs {
     /// Nobody waits for a run any more. Late answers to it are ignored.
     pub(super) fn cancel(&mut self, run: RunId) {
         if self.readers.remove(&run).is_some() {
-            self.tags.retain(|_, (of, _)| *of != run);
+            self.tags.retain(|_, asked| asked.run != run);
         }
     }
 
@@ -66,15 +86,18 @@ impl Runs {
     ) {
         for item in items {
             // An answer of an attempt that was given up is late.
-            let Some((run, attempt)) = self.tags.get(&tag).copied() else {
+            let Some(asked) = self.tags.get(&tag).copied() else {
                 return;
             };
+            self.slow.remove(&asked.bookie);
+            let attempt = asked.attempt;
             let event = ReaderEvent::Item { attempt, item };
-            self.step(now, run, event, effects, outputs);
+            self.step(now, asked.run, event, effects, outputs);
         }
-        if is_last && let Some((run, attempt)) = self.tags.remove(&tag) {
+        if is_last && let Some(asked) = self.tags.remove(&tag) {
+            let attempt = asked.attempt;
             let event = ReaderEvent::Ended { attempt };
-            self.step(now, run, event, effects, outputs);
+            self.step(now, asked.run, event, effects, outputs);
         }
     }
 
@@ -124,7 +147,12 @@ impl Runs {
                 } => {
                     let tag = self.next_tag;
                     self.next_tag += 1;
-                    self.tags.insert(tag, (run, attempt));
+                    let asker = Asked {
+                        run,
+                        attempt,
+                        bookie,
+                    };
+                    self.tags.insert(tag, asker);
                     effects.push(ShardEffect::Run {
                         tag,
                         bookie,
@@ -132,7 +160,11 @@ impl Runs {
                     });
                 }
                 ReaderEffect::Cancel { attempt } => {
-                    self.tags.retain(|_, of| *of != (run, attempt));
+                    self.tags
+                        .retain(|_, asked| (asked.run, asked.attempt) != (run, attempt));
+                }
+                ReaderEffect::Slow { bookie } => {
+                    self.slow.insert(bookie, now);
                 }
                 ReaderEffect::Entry(entry) => {
                     outputs.push((run, RunOutput::Item(RunItem::Entry(entry))));
@@ -160,5 +192,54 @@ impl Runs {
             }
         }
         self.buffer = buffer;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{LedgerId, LedgerSeq, LogId, Revision};
+
+    use super::*;
+
+    const A_MOMENT: Duration = Duration::from_millis(200);
+
+    fn plan() -> RunPlan {
+        RunPlan {
+            ledger: LedgerId::new(LogId::new(1), LedgerSeq::new(0)),
+            created: Revision::new(1),
+            ensemble: [1, 2].map(BookieId::new).into(),
+            first: EntryId::new(0),
+            last: EntryId::new(9),
+            max_bytes: 1000,
+            payload_limit: None,
+            speculate_after: A_MOMENT,
+            retry_after: A_MOMENT,
+        }
+    }
+
+    #[test]
+    fn a_bookie_that_keeps_a_run_waiting_is_slow_for_a_while_or_until_it_answers() {
+        let (mut runs, begun) = (Runs::default(), MonoTime::ZERO);
+        let (silent, other) = (BookieId::new(1), BookieId::new(2));
+        let (mut effects, mut outputs) = (Vec::new(), Vec::new());
+        runs.start(begun, plan(), &mut effects, &mut outputs);
+        assert!(!runs.is_slow(silent, begun));
+        let late = begun.after(A_MOMENT);
+        runs.expire(late, &mut effects, &mut outputs);
+        let [
+            ShardEffect::Run { tag, .. },
+            ShardEffect::Run { bookie, .. },
+        ] = &effects[..]
+        else {
+            panic!("{effects:?}");
+        };
+        assert_eq!(*bookie, other);
+        assert!(runs.is_slow(silent, late) && !runs.is_slow(other, late));
+        assert!(!runs.is_slow(silent, late.after(SLOW_FOR)));
+
+        let answer = (*tag, vec![RunItem::Busy], false);
+        runs.items(late, answer, &mut effects, &mut outputs);
+
+        assert!(!runs.is_slow(silent, late));
     }
 }

@@ -143,7 +143,7 @@ impl Sources {
         let plan = RunPlan {
             ledger: span.ledger,
             created: record.created,
-            ensemble: self.order(record),
+            ensemble: self.order(record, step.now),
             first: span.first,
             last: span.last,
             max_bytes: span.max_bytes,
@@ -155,9 +155,9 @@ impl Sources {
             .start(step.now, plan, step.effects, &mut self.outputs)
     }
 
-    /// Connected bookies first, begun at a place of the ledger's own: readers of one ledger meet at one bookie's cache,
+    /// Connected bookies that do not keep readers waiting first, begun at a place of the ledger's own: readers of one ledger meet at one bookie's cache,
     /// readers of many spread.
-    fn order(&self, record: &LedgerRecord) -> Vec<BookieId> {
+    fn order(&self, record: &LedgerRecord, now: MonoTime) -> Vec<BookieId> {
         let mut order = record.ensemble.clone();
         if !order.is_empty() {
             let len = u64::try_from(order.len()).expect("lengths fit 64 bits");
@@ -165,7 +165,7 @@ impl Sources {
             let turn = usize::try_from(place % len).expect("it is below a length");
             order.rotate_left(turn);
         }
-        order.sort_by_key(|bookie| self.lost.contains(bookie));
+        order.sort_by_key(|it| (self.lost.contains(it), self.runs.is_slow(*it, now)));
         order
     }
 
