@@ -244,11 +244,13 @@ impl World {
         }
     }
 
-    /// A node that serves a shard tells a client something: nothing good once the shard is deleted.
-    pub(super) fn told_by(&mut self, shard: ShardId, told: &Told) {
+    /// A node that serves a shard, or thinks so, tells a client something: nothing good once the shard is deleted. One
+    /// whose lease has lapsed may hear only now, after a pause, what bookies stored before that: I15 judges whether they
+    /// did.
+    pub(super) fn told_by(&mut self, shard: ShardId, told: &Told, is_certain: bool) {
         let is_good = match told {
-            Told::Receipt(receipt) => receipt.outcome.is_ok(),
-            Told::AckResult(result) => result.confirmed,
+            Told::Receipt(receipt) => is_certain && receipt.outcome.is_ok(),
+            Told::AckResult(result) => is_certain && result.confirmed,
             Told::Delivery(_) => true,
             Told::ProducerReady(_)
             | Told::ConsumerReady(_)

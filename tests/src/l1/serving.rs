@@ -204,7 +204,8 @@ impl World {
         match effect {
             ShardEffect::Tell { stream, told } => {
                 let (shard, epoch) = (serving.shard.setup().shard, serving.shard.epoch());
-                self.told_by(shard, &told);
+                let is_certain = self.now < self.servers[at].certain_until;
+                self.told_by(shard, &told, is_certain);
                 self.server_says(stream.get(), Said::Told { told, epoch });
             }
             ShardEffect::CursorDurable { subscription, .. } => {

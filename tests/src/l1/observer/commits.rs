@@ -80,9 +80,9 @@ impl Observer {
         }
         self.confirmed.insert(id, lac);
         let Some(body) = ledger(store, id) else {
-            // A late answer to an owner that is over, of a ledger that was closed and trimmed since.
+            // A late answer to an owner that is over, of a ledger that was closed since, and trimmed or swept.
             let is_below_end = self.ends.get(&id).is_some_and(|end| *end >= Some(lac));
-            return match was_made(store, id) && is_below_end {
+            return match (is_swept(store, id) || was_made(store, id)) && is_below_end {
                 true => Vec::new(),
                 false => found(
                     "I15",
