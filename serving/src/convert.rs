@@ -343,6 +343,11 @@ pub(crate) fn bookie(record: &BookieRecord) -> pb::BookieStatus {
     }
 }
 
+/// Whether a request that names a `uid`, or none, means what has this one.
+pub(crate) fn is_meant(uid: &str, id: impl std::fmt::Display) -> bool {
+    uid.is_empty() || uid == id.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -103,11 +103,7 @@ impl Node {
                 self.remember(&record);
                 Ok(record)
             }
-            Answer::Topic(None) => Err(Problem::new(
-                Reason::TopicNotFound,
-                format!("there is no topic {name}; create it first: ledgerline topic create NAME"),
-            )
-            .with_resource(name)),
+            Answer::Topic(None) => Err(no_topic(name)),
             _ => Err(odd_answer()),
         }
     }
@@ -491,6 +487,14 @@ fn not_closed(topic: &TopicRecord) -> Problem {
     let text = "the topic's logs could not be closed in time; `ledgerline cluster status` says whether too few bookies take \
                 writes; then repeat the call";
     Problem::new(Reason::InsufficientBookies, text).with_resource(&topic.name)
+}
+
+pub(crate) fn no_topic(name: &TopicName) -> Problem {
+    Problem::new(
+        Reason::TopicNotFound,
+        format!("there is no topic {name}; create it first: ledgerline topic create NAME"),
+    )
+    .with_resource(name)
 }
 
 pub(crate) fn odd_answer() -> Problem {

@@ -6,6 +6,7 @@ use types::command::{Answer, Command, Query, Reply};
 use types::topic::{StartPosition, SubscriptionMode, SubscriptionRecord, SubscriptionState};
 use types::{Problem, Reason, SubscriptionName};
 
+use crate::convert;
 use crate::node::{Local, Node, odd_answer};
 
 /// The ack deadline of subscriptions that do not name one.
@@ -74,13 +75,16 @@ impl Node {
     }
 
     /// Takes a subscription of a shard that is served here away. When it returns its consumers have ended or are about to,
-    /// and its name may be used again.
+    /// and its name may be used again. Where `uid` is not empty, only the one of that number: the call may have waited until
+    /// another one has the name.
     pub(crate) async fn delete_subscription(
         &self,
         shard: &Local,
         name: SubscriptionName,
+        uid: &str,
     ) -> Result<(), Problem> {
         let found = self.found_subscription(&name).await?;
+        let found = found.filter(|record| convert::is_meant(uid, record.id));
         let record = found.ok_or_else(|| no_subscription(&name))?;
         let was_there = record.state != SubscriptionState::Deleted;
         if was_there {

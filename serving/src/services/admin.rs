@@ -9,7 +9,7 @@ use types::{NamespaceName, Problem, Reason, TenantName};
 use super::{Services, refuse};
 use crate::convert;
 use crate::forward::{self, Hop};
-use crate::node::Place;
+use crate::node::{Place, no_topic};
 
 /// Meta answered another question than was asked: a defect.
 pub(super) fn mismatch() -> Problem {
@@ -221,6 +221,9 @@ impl pb::topic_service_server::TopicService for Services {
         let hop = Hop::of(request.metadata());
         let name = convert::name("name", &request.get_ref().name).map_err(refuse)?;
         let topic = self.node.topic(&name).await.map_err(refuse)?;
+        if !convert::is_meant(&request.get_ref().uid, topic.id) {
+            return Err(refuse(no_topic(&name)));
+        }
         match self.node.place(&topic, hop).await.map_err(refuse)? {
             Place::Here(shard) => {
                 let deleted = self.node.delete_topic(&shard, &topic).await;

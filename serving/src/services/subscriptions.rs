@@ -87,7 +87,8 @@ impl pb::subscription_service_server::SubscriptionService for Services {
         let topic = self.node.topic(&name.topic()).await.map_err(refuse)?;
         match self.node.place(&topic, hop).await.map_err(refuse)? {
             Place::Here(shard) => {
-                let deleted = self.node.delete_subscription(&shard, name).await;
+                let uid = &request.get_ref().uid;
+                let deleted = self.node.delete_subscription(&shard, name, uid).await;
                 deleted.map(Response::new).map_err(refuse)
             }
             Place::There(owner) => {

@@ -325,8 +325,8 @@ pub(super) enum Opening {
     Consumer(OpenConsumer),
     /// It makes the subscription of this number.
     Subscribe(usize),
-    /// It takes that one away.
-    Unsubscribe(usize),
+    /// It takes that one away: the one of this id, and no later one of its name.
+    Unsubscribe(usize, SubscriptionId),
     /// It deletes the topic.
     DeleteTopic,
     /// One batch without a producer.

@@ -121,7 +121,9 @@ impl World {
                 count,
                 body: body.into(),
             },
-            Opening::Unsubscribe(plan) => return self.server_unsubscribes(at, stream, plan),
+            Opening::Unsubscribe(plan, id) => {
+                return self.server_unsubscribes(at, stream, (plan, id));
+            }
             Opening::DeleteTopic => return self.server_deletes(at, key, stream),
             Opening::Subscribe(plan) => {
                 let create = self.subs[plan].command(WallTime::from_nanos(self.now));

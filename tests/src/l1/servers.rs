@@ -96,6 +96,7 @@ pub(super) enum Call {
     LookSub {
         stream: u64,
         plan: usize,
+        id: SubscriptionId,
     },
     DeleteSub {
         stream: u64,

@@ -38,13 +38,16 @@ impl World {
     /// A deletion is tried, or tried again.
     pub(super) fn unsubscribe(&mut self, at: usize, attempt: u32) {
         let sub = &mut self.subs[at];
+        let Some(id) = sub.record.as_ref().map(|record| record.id) else {
+            return;
+        };
         if sub.leaves_at.is_none() || sub.attempt != attempt {
             return;
         }
         sub.attempt += 1;
         let attempt = sub.attempt;
         let hint = sub.hint.take();
-        self.client_opens(Who::Remover(at), hint, |_| Opening::Unsubscribe(at));
+        self.client_opens(Who::Remover(at), hint, |_| Opening::Unsubscribe(at, id));
         let again = Event::Unsubscribe { at, attempt };
         self.agenda.put(self.now + AGAIN, again);
     }
@@ -156,28 +159,35 @@ impl World {
     }
 
     /// A serving node is to delete a subscription of the shard that it serves.
-    pub(super) fn server_unsubscribes(&mut self, at: usize, stream: u64, plan: usize) {
+    pub(super) fn server_unsubscribes(
+        &mut self,
+        at: usize,
+        stream: u64,
+        (plan, id): (usize, SubscriptionId),
+    ) {
         let ask = MetaAsk::Query(Query::Subscription(self.subs[plan].name.clone()));
-        self.call(at, Call::LookSub { stream, plan }, ask);
+        self.call(at, Call::LookSub { stream, plan, id }, ask);
     }
 
     /// Meta answered a step of that.
     pub(super) fn unsubscribe_told(&mut self, at: usize, call: Call, answer: MetaAnswer) {
         match (call, answer) {
             (
-                Call::LookSub { stream, plan },
+                Call::LookSub { stream, plan, id },
                 MetaAnswer::Query(Ok(Answer::Subscription(Some(record)))),
             ) => {
-                let (name, id) = (self.subs[plan].name.clone(), record.id);
+                let name = self.subs[plan].name.clone();
                 let session = self.servers[at].session;
-                match (record.state, session) {
-                    (SubscriptionState::Deleted, _) => self.server_dropped(at, stream, id),
-                    (_, Some(session)) => {
+                let is_meant = record.id == id && record.state != SubscriptionState::Deleted;
+                match session {
+                    // Deleted by an earlier try, and another one may have its name already.
+                    _ if !is_meant => self.server_dropped(at, stream, id),
+                    Some(session) => {
                         let delete = Command::DeleteSubscription { name, id, session };
                         let ask = MetaAsk::Command(Box::new(delete));
                         self.call(at, Call::DeleteSub { stream, id }, ask);
                     }
-                    (_, None) => {}
+                    None => {}
                 }
             }
             (Call::DeleteSub { stream, id }, MetaAnswer::Command(result)) => match result {

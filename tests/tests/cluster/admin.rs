@@ -451,7 +451,12 @@ async fn a_deleted_subscription_is_gone_for_its_consumers_for_other_nodes_and_fo
     let mut admin = SubscriptionServiceClient::new(cluster.client(1));
     let delete = |name: &str| pb::DeleteSubscriptionRequest {
         name: name.to_owned(),
+        ..pb::DeleteSubscriptionRequest::default()
     };
+    let get = || pb::GetSubscriptionRequest {
+        name: name.to_owned(),
+    };
+    let old = admin.get_subscription(get()).await.unwrap().into_inner();
     refused(
         admin.delete_subscription(delete("orders")).await,
         BAD.0,
@@ -485,10 +490,12 @@ async fn a_deleted_subscription_is_gone_for_its_consumers_for_other_nodes_and_fo
         missing.1,
         "",
     );
-    let get = pb::GetSubscriptionRequest {
-        name: name.to_owned(),
-    };
-    refused(admin.get_subscription(get).await, missing.0, missing.1, "");
+    refused(
+        admin.get_subscription(get()).await,
+        missing.0,
+        missing.1,
+        "",
+    );
     let list = pb::ListSubscriptionsRequest {
         parent: "orders".to_owned(),
         ..pb::ListSubscriptionsRequest::default()
@@ -500,6 +507,18 @@ async fn a_deleted_subscription_is_gone_for_its_consumers_for_other_nodes_and_fo
         .create_subscription(create_subscription("orders", "s"))
         .await
         .unwrap();
+    // A call that meant the old one and comes late does nothing to the new one.
+    let late = pb::DeleteSubscriptionRequest {
+        uid: old.uid,
+        ..delete(name)
+    };
+    refused(
+        admin.delete_subscription(late).await,
+        missing.0,
+        missing.1,
+        "",
+    );
+    admin.get_subscription(get()).await.unwrap();
     cluster.kill_serving(0).await;
     let exclusive = pb::SubscriptionMode::Exclusive;
     let open = || Consuming::open(cluster.client(1), open_consumer(name, exclusive));

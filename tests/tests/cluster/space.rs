@@ -50,7 +50,10 @@ async fn a_deleted_topic_gives_its_bytes_back_on_every_bookie() {
     until(async || {
         let name = topic_of("gone");
         let mut client = TopicServiceClient::new(cluster.client(0));
-        client.delete_topic(pb::DeleteTopicRequest { name }).await
+        let uid = String::new();
+        client
+            .delete_topic(pb::DeleteTopicRequest { name, uid })
+            .await
     })
     .await;
     // Two rounds of asking, and what the engine then does.

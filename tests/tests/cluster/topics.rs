@@ -128,6 +128,7 @@ async fn a_change_that_cannot_be_is_refused_by_field() {
     refused(answer, GONE.0, GONE.1, "");
     let delete = |name: &str| pb::DeleteTopicRequest {
         name: name.to_owned(),
+        ..pb::DeleteTopicRequest::default()
     };
     refused(
         topics.delete_topic(delete("a b")).await,
@@ -157,8 +158,13 @@ async fn a_deleted_topic_is_gone_for_everybody_and_its_name_is_free() {
 
     // By the node that does not own it.
     let mut topics = TopicServiceClient::new(cluster.client(1));
+    let get = || pb::GetTopicRequest {
+        name: "orders".to_owned(),
+    };
+    let old = topics.get_topic(get()).await.unwrap().into_inner();
     let delete = || pb::DeleteTopicRequest {
         name: "orders".to_owned(),
+        uid: old.uid.clone(),
     };
     topics.delete_topic(delete()).await.unwrap();
     while producer.next().await.is_ok() {}
@@ -173,18 +179,17 @@ async fn a_deleted_topic_is_gone_for_everybody_and_its_name_is_free() {
             }
         };
         until(gone).await;
-        let get = pb::GetTopicRequest {
-            name: "orders".to_owned(),
-        };
-        refused(topics.get_topic(get).await, GONE.0, GONE.1, "");
+        refused(topics.get_topic(get()).await, GONE.0, GONE.1, "");
         let again = Publishing::open(cluster.client(node), open_producer("orders", "p")).await;
         refused(again, GONE.0, GONE.1, "");
         let again = Consuming::open(cluster.client(node), open_consumer(name, exclusive)).await;
         refused(again, GONE.0, GONE.1, "");
     }
 
-    // A new one of its name has nothing of it: no message, no subscription, no producer's number.
+    // A new one of its name has nothing of it: no message, no subscription, no producer's number. A call that meant the old
+    // one and comes late does nothing to it.
     make(&cluster).await;
+    refused(topics.delete_topic(delete()).await, GONE.0, GONE.1, "");
     let list = pb::ListSubscriptionsRequest {
         parent: "orders".to_owned(),
         ..pb::ListSubscriptionsRequest::default()
@@ -208,7 +213,11 @@ async fn a_topic_whose_owner_died_is_recovered_and_deleted() {
     let delete = || async {
         let mut topics = TopicServiceClient::new(cluster.client(1));
         let name = "orders".to_owned();
-        match topics.delete_topic(pb::DeleteTopicRequest { name }).await {
+        let uid = String::new();
+        match topics
+            .delete_topic(pb::DeleteTopicRequest { name, uid })
+            .await
+        {
             // An earlier try whose answer was lost.
             Err(status) if status.code() == Code::NotFound => Ok(()),
             answer => answer.map(drop),
