@@ -176,7 +176,12 @@ impl Election {
                     }
                     self.front.set(Role::Standby { active });
                 }
-                Err(error) => warn!(%error, "it is not known which meta node is active"),
+                Err(error) => {
+                    warn!(%error, "it is not known which meta node is active");
+                    // Nor is what was said of it before.
+                    last = None;
+                    self.front.set(Role::default());
+                }
             }
             tokio::select! {
                 biased;

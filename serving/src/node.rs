@@ -108,6 +108,12 @@ impl Node {
         }
     }
 
+    /// The same, as meta has it now.
+    pub(crate) async fn topic_anew(&self, name: &TopicName) -> Result<TopicRecord, Problem> {
+        self.forget_topic(name);
+        self.topic(name).await
+    }
+
     /// A topic, made now when there is none and the node is set to.
     pub(crate) async fn topic_or_create(&self, name: &TopicName) -> Result<TopicRecord, Problem> {
         let missing = match self.topic(name).await {

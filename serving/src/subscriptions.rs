@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use types::command::{Answer, Command, Query, Reply};
 use types::topic::{StartPosition, SubscriptionMode, SubscriptionRecord, SubscriptionState};
-use types::{Problem, Reason, SubscriptionName};
+use types::{ErrorKind, Problem, Reason, SubscriptionName};
 
 use crate::convert;
 use crate::node::{Local, Node, odd_answer};
@@ -97,6 +97,15 @@ impl Node {
                 Ok(_) => tracing::info!(subscription = %name, "subscription deleted"),
                 // Deleted by an earlier try, and another one has its name already.
                 Err(problem) if problem.reason == Reason::VersionMismatch => {}
+                Err(problem) if problem.kind() == ErrorKind::Unknown => {
+                    let found = self.found_subscription(&name).await?;
+                    let is_there = |it: &SubscriptionRecord| {
+                        it.id == record.id && it.state != SubscriptionState::Deleted
+                    };
+                    if found.as_ref().is_some_and(is_there) {
+                        return Err(problem);
+                    }
+                }
                 Err(problem) => return Err(problem),
             }
         }

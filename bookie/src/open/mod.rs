@@ -18,7 +18,7 @@ use types::{BookieId, ClusterId, Incarnation, MonoTime, NodeName, Revision};
 
 use ledger::Acceptor;
 
-use crate::files::{names, number_of, numbered, read_whole, sync_names};
+use crate::files::{names, number_of, numbered, read_whole};
 use crate::journal::format::Record;
 use crate::journal::replay::{LastFrame, Survey, Wanted, survey};
 use crate::manifest::{self, Manifest};
@@ -194,10 +194,6 @@ impl Opening {
         config.validate()?;
         let mut directories = Directories::take(&config, &disk, &place)?;
         let mut damage = std::mem::take(&mut directories.damage);
-        // What a killed process renamed is seen and may still be lost: nothing seen is believed before this.
-        for dir in [&config.journal_dir, &config.data_dir] {
-            sync_names(&*disk, dir).map_err(OpenError::disk("sync the directory", dir))?;
-        }
         let manifest = read_manifest(&config, &*disk, &directories, &mut damage)?;
         let stored = open_data_files(
             &config,

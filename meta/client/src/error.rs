@@ -13,7 +13,7 @@ pub enum MetaError {
     #[error("{0}")]
     Refused(Problem),
     /// Meta could not be reached. Nothing happened.
-    #[error("meta cannot be reached: {reason}")]
+    #[error("meta cannot be reached: {reason}{}", or_where(active.as_ref()))]
     Unreachable {
         /// What stood in the way.
         reason: String,
@@ -26,6 +26,10 @@ pub enum MetaError {
         /// What happened to the answer.
         reason: String,
     },
+}
+
+fn or_where(active: Option<&Address>) -> String {
+    active.map_or_else(String::new, |active| format!(" active={active}"))
 }
 
 impl MetaError {

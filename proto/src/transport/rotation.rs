@@ -22,10 +22,12 @@ struct State {
     /// Whose turn it is of them.
     at: usize,
     /// Where that one sent us to: asked instead of it until it fails.
-    guest: Option<Node>,
+    sent_to: Option<Node>,
+    /// Where one sent us to last, with its connection.
+    last: Option<Node>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Node {
     address: Address,
     channel: Channel,
@@ -50,7 +52,8 @@ impl Rotation {
                 turn: 0,
                 nodes: nodes.collect(),
                 at: 0,
-                guest: None,
+                sent_to: None,
+                last: None,
             }),
         }
     }
@@ -76,23 +79,22 @@ impl Rotation {
     }
 
     /// Asks the node at this address, which the one that was asked said to ask instead, be it among those known from the
-    /// start or not. When it fails, whoever is next after the one that named it has its turn: a wrong word costs a try,
-    /// and keeps nobody from being asked.
+    /// start or not. When it fails, or sends on in its turn, whoever is next after the one that named it is asked: words
+    /// may be old, and must keep nobody from being asked.
     pub fn sent_to(&self, Turn(asked): Turn, address: &Address) {
         let mut state = self.state();
         if state.turn != asked {
             return; // Another call has moved on.
         }
-        if state.asked().address == *address {
-            state.move_on(); // It means itself, and does not answer.
-            return;
+        if state.sent_to.is_some() || state.asked().address == *address {
+            return state.move_on();
         }
+        let mut known = state.nodes.iter().chain(&state.last);
+        let known = known.find(|node| node.address == *address).cloned();
+        let node = known.unwrap_or_else(|| Node::new(&self.net, address));
         state.turn = state.turn.wrapping_add(1);
-        state.guest = None;
-        match state.nodes.iter().position(|node| node.address == *address) {
-            Some(known) => state.at = known,
-            None => state.guest = Some(Node::new(&self.net, address)),
-        }
+        state.last = Some(node.clone());
+        state.sent_to = Some(node);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -103,12 +105,12 @@ impl Rotation {
 
 impl State {
     fn asked(&self) -> &Node {
-        self.guest.as_ref().unwrap_or(&self.nodes[self.at])
+        self.sent_to.as_ref().unwrap_or(&self.nodes[self.at])
     }
 
     fn move_on(&mut self) {
         self.turn = self.turn.wrapping_add(1);
-        self.guest = None;
+        self.sent_to = None;
         self.at = (self.at + 1) % self.nodes.len();
     }
 }
@@ -182,7 +184,39 @@ mod tests {
         assert_eq!(rotation.address(), addresses[2]);
         let (_, turn) = rotation.now();
         rotation.failed(turn);
-        assert_eq!(rotation.address(), addresses[0]);
+        assert_eq!(rotation.address(), addresses[1], "next after who named it");
+    }
+
+    #[tokio::test]
+    async fn old_words_keep_nobody_from_being_asked() {
+        let addresses = ["pipe:a", "pipe:b", "pipe:c"].map(Address::new);
+        for stale in 0..3 {
+            let rotation = rotation(&addresses);
+            let active = &addresses[(stale + 1) % 3];
+            let dead = &addresses[(stale + 2) % 3];
+            let mut asked = 0;
+            while rotation.address() != *active {
+                let (at, (_, turn)) = (rotation.address(), rotation.now());
+                if at == *dead {
+                    rotation.failed(turn);
+                } else {
+                    rotation.sent_to(turn, dead);
+                }
+                asked += 1;
+                assert!(asked < 6, "from {stale} nobody asks {active}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn two_who_name_each_other_keep_nobody_from_being_asked() {
+        let addresses = ["pipe:a", "pipe:b", "pipe:c"].map(Address::new);
+        let rotation = rotation(&addresses);
+        for expected in [0, 1, 1, 0, 2] {
+            assert_eq!(rotation.address(), addresses[expected]);
+            let (_, turn) = rotation.now();
+            rotation.sent_to(turn, &addresses[usize::from(expected == 0)]);
+        }
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use proto::v1::subscription_service_client::SubscriptionServiceClient;
 use proto::v1::tenant_service_client::TenantServiceClient;
 use proto::v1::topic_service_client::TopicServiceClient;
 use types::topic::{Retention, StartPosition, SubscriptionMode};
-use types::{Problem, Quorum, Reason, SubscriptionName, TopicName};
+use types::{Problem, Quorum, SubscriptionName, TopicName};
 
 use crate::connect::Shared;
 use crate::{Error, api, convert};
@@ -198,11 +198,11 @@ impl Admin {
     }
 
     /// Takes a topic away with its subscriptions and all its messages, for good. Its producers and consumers end, and its
-    /// name may be used again. A topic that is made under the name while this is under way stays.
+    /// name may be used again. A topic that is made under the name while this is under way
+    /// stays.
     pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
         let name = topic_name(topic)?.to_string();
-        let found = self.get_topic(topic).await;
-        let uid = uid_of(found.map(|it| it.uid), Reason::TopicNotFound)?;
+        let uid = self.get_topic(topic).await?.uid;
         let request = pb::DeleteTopicRequest { name, uid };
         call!(self, false, TopicServiceClient.delete_topic(request))
     }
@@ -265,8 +265,7 @@ impl Admin {
     /// made under the name while this is under way stays.
     pub async fn delete_subscription(&self, subscription: &str) -> Result<(), Error> {
         let name = subscription_name(subscription)?.to_string();
-        let found = self.get_subscription(subscription).await;
-        let uid = uid_of(found.map(|it| it.uid), Reason::SubscriptionNotFound)?;
+        let uid = self.get_subscription(subscription).await?.uid;
         let request = pb::DeleteSubscriptionRequest { name, uid };
         call!(
             self,
@@ -341,14 +340,6 @@ impl Admin {
         let done: Result<pb::DecommissionNodeResponse, Error> =
             call!(self, true, ClusterServiceClient.decommission_node(request));
         done.map(drop)
-    }
-}
-
-/// The number of what is to be deleted; empty where nothing has the name: what is left of it may still be taken away.
-fn uid_of(found: Result<String, Error>, missing: Reason) -> Result<String, Error> {
-    match found {
-        Err(error) if error.reason() == missing => Ok(String::new()),
-        found => found,
     }
 }
 

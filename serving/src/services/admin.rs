@@ -186,7 +186,8 @@ impl pb::topic_service_server::TopicService for Services {
         request: Request<pb::GetTopicRequest>,
     ) -> Result<Response<pb::Topic>, Status> {
         let name = convert::name("name", &request.get_ref().name).map_err(refuse)?;
-        let record = self.node.topic(&name).await.map_err(refuse)?;
+        // As meta has it now: whoever deletes by `uid` learns it here.
+        let record = self.node.topic_anew(&name).await.map_err(refuse)?;
         Ok(Response::new(convert::topic(&record)))
     }
 
@@ -220,7 +221,7 @@ impl pb::topic_service_server::TopicService for Services {
     ) -> Result<Response<()>, Status> {
         let hop = Hop::of(request.metadata());
         let name = convert::name("name", &request.get_ref().name).map_err(refuse)?;
-        let topic = self.node.topic(&name).await.map_err(refuse)?;
+        let topic = self.node.topic_anew(&name).await.map_err(refuse)?;
         if !convert::is_meant(&request.get_ref().uid, topic.id) {
             return Err(refuse(no_topic(&name)));
         }
@@ -235,6 +236,7 @@ impl pb::topic_service_server::TopicService for Services {
                 let answer = client
                     .delete_topic(forward::marked(request, &self.node.config.name))
                     .await;
+                self.node.forget_topic(&name);
                 answer.map_err(|status| self.node.upstream_failed(topic.shards[0], status))
             }
         }

@@ -1,7 +1,10 @@
 //! Subscriptions: made by the owner of the shard, so that the first cursor is durable before anybody may use it.
 
+use std::sync::Arc;
+
 use pb::subscription_service_client::SubscriptionServiceClient;
 use proto::raw::v1 as pb;
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 use types::command::{Answer, Query};
 use types::topic::{StartPosition, SubscriptionMode, SubscriptionState};
@@ -87,8 +90,15 @@ impl pb::subscription_service_server::SubscriptionService for Services {
         let topic = self.node.topic(&name.topic()).await.map_err(refuse)?;
         match self.node.place(&topic, hop).await.map_err(refuse)? {
             Place::Here(shard) => {
-                let uid = &request.get_ref().uid;
-                let deleted = self.node.delete_subscription(&shard, name, uid).await;
+                let uid = request.into_inner().uid;
+                let (node, (tell, deleted)) = (Arc::clone(&self.node), oneshot::channel());
+                // Finished whoever goes: else the shard would keep what meta does not know any more.
+                let deleting = async move {
+                    let _ = tell.send(node.delete_subscription(&shard, name, &uid).await);
+                };
+                self.node.host.tasks.spawn("delete-subscription", deleting);
+                let stops = |_| Err(Problem::new(Reason::OutcomeUnknown, "this node stops"));
+                let deleted = deleted.await.unwrap_or_else(stops);
                 deleted.map(Response::new).map_err(refuse)
             }
             Place::There(owner) => {

@@ -12,6 +12,7 @@ use super::pace::End;
 use super::report::Report;
 use super::scene::{AGAIN, Scene, quorum_of};
 use crate::cli::client::explain;
+use crate::terminal::Interrupted;
 
 /// What is made.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +115,9 @@ async fn create(scene: &Scene, index: u32, timeout: Duration) -> anyhow::Result<
         }
         let is_passing = error.is_retryable() || error.is_outcome_unknown();
         let is_over = clock.now().since(begun) + AGAIN >= timeout;
+        if is_passing && scene.stop.is_cancelled() {
+            return Err(Interrupted(format!("topic {topic} may or may not be there")).into());
+        }
         if !is_passing || is_over {
             return Err(explain(error));
         }

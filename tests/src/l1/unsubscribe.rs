@@ -178,16 +178,19 @@ impl World {
             ) => {
                 let name = self.subs[plan].name.clone();
                 let session = self.servers[at].session;
-                let is_meant = record.id == id && record.state != SubscriptionState::Deleted;
-                match session {
-                    // Deleted by an earlier try, and another one may have its name already.
-                    _ if !is_meant => self.server_dropped(at, stream, id),
-                    Some(session) => {
+                match (record.state, session) {
+                    // Deleted by an earlier try, and another one has its name.
+                    _ if record.id != id => {
+                        let gone = Problem::new(Reason::SubscriptionNotFound, "another one");
+                        self.server_refuses(stream, gone);
+                    }
+                    (SubscriptionState::Deleted, _) => self.server_dropped(at, stream, id),
+                    (_, Some(session)) => {
                         let delete = Command::DeleteSubscription { name, id, session };
                         let ask = MetaAsk::Command(Box::new(delete));
                         self.call(at, Call::DeleteSub { stream, id }, ask);
                     }
-                    None => {}
+                    (_, None) => {}
                 }
             }
             (Call::DeleteSub { stream, id }, MetaAnswer::Command(result)) => match result {

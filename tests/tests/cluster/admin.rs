@@ -453,10 +453,6 @@ async fn a_deleted_subscription_is_gone_for_its_consumers_for_other_nodes_and_fo
         name: name.to_owned(),
         ..pb::DeleteSubscriptionRequest::default()
     };
-    let get = || pb::GetSubscriptionRequest {
-        name: name.to_owned(),
-    };
-    let old = admin.get_subscription(get()).await.unwrap().into_inner();
     refused(
         admin.delete_subscription(delete("orders")).await,
         BAD.0,
@@ -490,12 +486,10 @@ async fn a_deleted_subscription_is_gone_for_its_consumers_for_other_nodes_and_fo
         missing.1,
         "",
     );
-    refused(
-        admin.get_subscription(get()).await,
-        missing.0,
-        missing.1,
-        "",
-    );
+    let get = pb::GetSubscriptionRequest {
+        name: name.to_owned(),
+    };
+    refused(admin.get_subscription(get).await, missing.0, missing.1, "");
     let list = pb::ListSubscriptionsRequest {
         parent: "orders".to_owned(),
         ..pb::ListSubscriptionsRequest::default()
@@ -507,24 +501,39 @@ async fn a_deleted_subscription_is_gone_for_its_consumers_for_other_nodes_and_fo
         .create_subscription(create_subscription("orders", "s"))
         .await
         .unwrap();
-    // A call that meant the old one and comes late does nothing to the new one.
-    let late = pb::DeleteSubscriptionRequest {
-        uid: old.uid,
-        ..delete(name)
-    };
-    refused(
-        admin.delete_subscription(late).await,
-        missing.0,
-        missing.1,
-        "",
-    );
-    admin.get_subscription(get()).await.unwrap();
     cluster.kill_serving(0).await;
     let exclusive = pb::SubscriptionMode::Exclusive;
     let open = || Consuming::open(cluster.client(1), open_consumer(name, exclusive));
     let (mut consumer, ready) = until(open).await;
     assert_eq!(ready.cursor, 0);
     assert_eq!(offsets(&consumer.messages(2).await.unwrap()), [0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_deletion_leaves_the_next_subscription_of_the_name_alone() {
+    let cluster = Cluster::full().await;
+    publish(&cluster, "orders", &["a"]).await;
+    let name = "orders/subscriptions/s";
+    let get = || pb::GetSubscriptionRequest {
+        name: name.to_owned(),
+    };
+    // By the node that does not own the topic.
+    let mut admin = SubscriptionServiceClient::new(cluster.client(1));
+    let create = || create_subscription("orders", "s");
+    admin.create_subscription(create()).await.unwrap();
+    let old = admin.get_subscription(get()).await.unwrap().into_inner();
+    let delete = || pb::DeleteSubscriptionRequest {
+        name: name.to_owned(),
+        uid: old.uid.clone(),
+    };
+    admin.delete_subscription(delete()).await.unwrap();
+    admin.create_subscription(create()).await.unwrap();
+
+    let late = admin.delete_subscription(delete()).await;
+
+    refused(late, Code::NotFound, Reason::SubscriptionNotFound, "");
+    let new = admin.get_subscription(get()).await.unwrap().into_inner();
+    assert_ne!(new.uid, old.uid);
 }
 
 #[tokio::test(start_paused = true)]

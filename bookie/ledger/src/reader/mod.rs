@@ -75,8 +75,8 @@ pub enum ReaderEffect {
         /// The number.
         attempt: u32,
     },
-    /// A bookie gave nothing for [`RunPlan::speculate_after`], and another one is asked beside it: who reads on does well to
-    /// ask it last for a while.
+    /// A bookie gave nothing for [`RunPlan::speculate_after`], and another one is asked beside it if there is one: who reads
+    /// on does well to ask it last for a while.
     Slow {
         /// Which bookie.
         bookie: BookieId,
@@ -171,8 +171,8 @@ impl Reader {
         }
     }
 
-    /// A bookie has ended its answer in order. One that gave entries, all up to here, stopped at the byte limit: the rest
-    /// is another run, whoever else is still silent.
+    /// A bookie has ended its answer. One that gave entries, all up to here, mostly stopped at the byte limit: the rest is
+    /// another run, whoever else is still silent.
     fn ended(&mut self, now: MonoTime, number: u32, effects: &mut Vec<ReaderEffect>) {
         let leads =
             |a: &Attempt| a.number == number && a.expects == self.next && a.expects > a.from;

@@ -204,3 +204,59 @@ impl Sources {
         self.runs.expire(step.now, step.effects, &mut self.outputs);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use types::Quorum;
+    use types::chain::LedgerState;
+
+    use super::*;
+
+    const LEDGER: LedgerId = LedgerId::new(LogId::new(1), LedgerSeq::new(0));
+
+    fn asked(effects: &[ShardEffect]) -> Vec<BookieId> {
+        let asked = effects.iter().filter_map(|effect| match effect {
+            ShardEffect::Run { bookie, .. } => Some(*bookie),
+            _ => None,
+        });
+        asked.collect()
+    }
+
+    #[test]
+    fn a_bookie_that_kept_one_read_waiting_is_not_the_first_that_the_next_one_asks() {
+        let record = LedgerRecord {
+            id: LEDGER,
+            created: types::Revision::new(1),
+            ensemble: (1..=3).map(BookieId::new).collect(),
+            quorum: Quorum::THREE_TWO,
+            state: LedgerState::Open,
+            verified: Vec::new(),
+            moving: None,
+        };
+        let span = Span {
+            ledger: LEDGER,
+            first: EntryId::new(0),
+            last: EntryId::new(9),
+            max_bytes: 1000,
+            payload_limit: None,
+        };
+        let (config, mut sources) = (ShardConfig::default(), Sources::default());
+        sources.keep(&record);
+        let mut effects = Vec::new();
+        let mut step = Step {
+            now: MonoTime::ZERO,
+            wall: WallTime::from_nanos(0),
+            effects: &mut effects,
+        };
+        let waiting = sources.read(&mut step, &config, span);
+        step.now = step.now.after(config.speculate_after);
+        sources.expire(&mut step);
+        sources.cancel(waiting);
+
+        sources.read(&mut step, &config, span);
+
+        let asked = asked(&effects);
+        assert_eq!(asked.len(), 3);
+        assert!(!asked[1..].contains(&asked[0]), "{asked:?}");
+    }
+}
