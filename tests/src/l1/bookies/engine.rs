@@ -55,10 +55,13 @@ impl World {
         };
         let mut effects = Vec::new();
         engine.handle(mono, event, &mut effects);
-        let stats = engine.stats();
-        let found = self.observer.engine_stands(at, bookie.life, &stats);
+        let (life, stats) = (bookie.life, engine.stats());
+        let found = self.observer.engine_stands(at, life, &stats);
         self.violations(found);
         for effect in effects {
+            if self.bookies[at].life != life {
+                break; // The process ended with the job before: what else it wanted ends with it.
+            }
             self.engine_wants(at, effect);
         }
         self.engine_timer(at);
