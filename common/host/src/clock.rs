@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use types::{MonoTime, WallTime};
 
+use crate::alarm::Alarm;
+
 /// Where simulated wall clocks start: 2026-01-01 00:00:00 UTC.
 pub const SIMULATED_START: WallTime = WallTime::from_nanos(1_767_225_600_000_000_000);
 
@@ -114,6 +116,11 @@ impl Clock {
         }
     }
 
+    /// A timer for a loop whose deadline is another one each time it turns.
+    pub fn alarm(&self) -> Alarm {
+        Alarm::new(self.clone())
+    }
+
     /// Runs a future for at most so long.
     ///
     /// # Errors
@@ -133,7 +140,7 @@ impl Clock {
     }
 
     /// Where tokio's time stands when this clock reads `at`; a far future when that is past what it can say.
-    fn instant(&self, at: MonoTime) -> Instant {
+    pub(crate) fn instant(&self, at: MonoTime) -> Instant {
         const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
         let since = at.since(MonoTime::ZERO).min(FAR);
         self.origin + since

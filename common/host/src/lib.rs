@@ -20,6 +20,7 @@ pub mod disk;
 pub mod metrics;
 pub mod net;
 
+mod alarm;
 mod clock;
 mod compute;
 mod health;
@@ -28,6 +29,7 @@ mod rng;
 mod tasks;
 mod worker;
 
+pub use alarm::Alarm;
 pub use clock::{Clock, Elapsed, SIMULATED_START};
 pub use compute::Compute;
 pub use health::{Health, Probe};

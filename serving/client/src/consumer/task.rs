@@ -229,6 +229,7 @@ impl Task {
         let lease = lease.unwrap_or(Duration::MAX);
         let session = inner.opened(ready);
         let mut waiting: Option<Up> = None;
+        let mut alarm = clock.alarm();
         loop {
             let mut wake_at = None;
             if waiting.is_none() {
@@ -256,7 +257,7 @@ impl Task {
                         break;
                     }
                 }
-                () = clock.deadline(wake_at), if waiting.is_none() && wake_at.is_some() => {}
+                () = alarm.deadline(wake_at), if waiting.is_none() => {}
                 () = inner.work.notified() => {}
             }
         }

@@ -266,6 +266,7 @@ impl Task {
             .map_or(0, |limits| limits.compression_ratio_max);
         let mut resume_at: Option<MonoTime> = None;
         let mut backoff = Backoff::new();
+        let mut patience = clock.alarm();
         loop {
             let (can_take, late_at) = {
                 let state = inner.lock();
@@ -312,7 +313,7 @@ impl Task {
                 }
                 () = inner.work.notified() => {}
                 // The stream is open and the server lives, but what it took is stored nowhere: too few bookies, mostly.
-                () = clock.deadline(late_at), if late_at.is_some() => return End::Over(silent()),
+                () = patience.deadline(late_at) => return End::Over(silent()),
             }
         }
     }
