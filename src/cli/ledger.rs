@@ -1,6 +1,7 @@
 //! The operator's last resort for a ledger that cannot be recovered.
 
 use super::servers::{Addresses, addresses};
+use super::threads::Threads;
 use anyhow::{Context, bail};
 use bookie_client::{BookiePool, Directory, Order, PoolConfig, PoolEvent};
 use clap::{ArgGroup, Args, Subcommand};
@@ -75,7 +76,7 @@ fn ledger(text: &str) -> Result<LedgerId, String> {
 impl Ledger {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let Self::AcceptLoss(args) = self;
-        crate::server::run(args.run())
+        crate::server::run(Threads::default(), args.run())
     }
 }
 
@@ -142,7 +143,7 @@ async fn next_offset(
     let (_bookies, known) = tokio::sync::watch::channel(Arc::from(bookies));
     let directory = Directory::new(known);
     let pool = BookiePool::new(host, PoolConfig::default(), meta.cluster(), directory, None);
-    let (inbox, mut answers) = tokio::sync::mpsc::channel(16);
+    let (inbox, mut answers) = tokio::sync::mpsc::unbounded_channel();
     let link = pool.register(inbox);
     let read = Read {
         ledger: record.id,

@@ -19,7 +19,7 @@ mod runs;
 mod space;
 
 pub use directory::Directory;
-pub use local::{AddAnswers, AddFrames, LocalBookie, RunParts};
+pub use local::{LocalAdds, LocalBookie, RunParts};
 pub use pool::{BookieLink, BookiePool, Order, PoolConfig, PoolEvent, Sent};
 pub use proto::bookie::SpaceUse;
 pub use runs::{NoAnswer, RunReader};

@@ -1,30 +1,44 @@
-//! The bookie for a serving node of the same process: the service, called without a connection.
+//! The bookie for a serving node of the same process, without a connection: the engine's task takes adds itself and answers
+//! them, runs are asked of the service.
 
-use bookie_client::{AddAnswers, AddFrames, LocalBookie, RunParts};
+use std::sync::Arc;
+
+use bookie_client::{LocalAdds, LocalBookie, RunParts};
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use ledger::Request;
 use proto::bookie_v1 as pb;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use types::BookieId;
+use types::{BookieId, Payload};
 
+use super::handle::EngineHandle;
 use super::service::Service;
+use crate::Ask;
 
 /// A payload below this is copied. What came over a connection was copied when it was so small (`proto::hot`); what is
 /// handed in here may be a few bytes of a buffer that a client's request filled, and would keep all of it in the memtable.
 const KEPT_AS_IT_IS: usize = 16 * 1024;
 
-/// The service of a bookie until it closes.
+/// The bookie until it closes.
 #[derive(Debug)]
 pub(super) struct Local {
     service: Service,
+    engine: EngineHandle,
     closing: CancellationToken,
 }
 
 impl Local {
-    pub(super) const fn new(service: Service, closing: CancellationToken) -> Self {
-        Self { service, closing }
+    pub(super) const fn new(
+        service: Service,
+        engine: EngineHandle,
+        closing: CancellationToken,
+    ) -> Self {
+        Self {
+            service,
+            engine,
+            closing,
+        }
     }
 }
 
@@ -33,11 +47,24 @@ impl LocalBookie for Local {
         self.service.id()
     }
 
-    fn add_entries(&self, frames: AddFrames) -> AddAnswers {
-        let frames = frames.map(|frame| Ok(with_own_bytes(frame)));
-        let closed = self.closing.clone().cancelled_owned();
-        self.service
-            .open_adds(frames.take_until(Box::pin(closed)).boxed())
+    fn is_closing(&self) -> bool {
+        self.closing.is_cancelled() || self.engine.has_stopped()
+    }
+
+    fn serve_adds(&self, adds: Arc<dyn LocalAdds>) -> BoxFuture<'static, ()> {
+        let (engine, closing) = (self.engine.clone(), self.closing.clone());
+        Box::pin(async move {
+            let serving = async {
+                // An engine that is gone has stopped.
+                let _ = engine.serve(adds).await;
+                engine.stopped().await;
+            };
+            tokio::select! {
+                biased; // The end first.
+                () = closing.cancelled() => {}
+                () = serving => {}
+            }
+        })
     }
 
     fn read_run(
@@ -49,23 +76,28 @@ impl LocalBookie for Local {
     }
 }
 
-/// The frame, none of whose payloads keeps much more in memory than its own bytes.
-fn with_own_bytes(mut frame: pb::AddEntriesRequest) -> pb::AddEntriesRequest {
-    if let Some(pb::add_entries_request::Frame::Batch(batch)) = &mut frame.frame {
-        for entry in batch.adds.iter_mut().filter_map(|add| add.entry.as_mut()) {
-            if entry.body.len() < KEPT_AS_IT_IS {
-                entry.body = Bytes::copy_from_slice(&entry.body);
+/// What a request asks of the engine, with a payload that keeps no more in memory than its own bytes. Its checksum was made
+/// in this process, just now: it is looked at when the entry is read.
+pub(super) fn asked(request: Request) -> Ask {
+    match request {
+        Request::Add(mut add) => {
+            let body = add.entry.payload.body();
+            if body.len() < KEPT_AS_IT_IS {
+                let body = Bytes::copy_from_slice(body);
+                add.entry.payload = Payload::new(add.entry.payload.head().clone(), body);
             }
+            Ask::Add(add)
         }
+        Request::Read(read) => Ask::Read(read),
+        Request::ReadLac(read) => Ask::ReadLac(read),
+        Request::SetLac(lac) => Ask::SetLac(lac),
     }
-    frame
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::bookie::AddBatchBuilder;
     use types::storage::{Add, AddKind, Entry};
-    use types::{EntryId, Epoch, LedgerId, LedgerSeq, LogId, Offset, Payload, Revision};
+    use types::{EntryId, Epoch, LedgerId, LedgerSeq, LogId, Offset, Revision};
 
     use super::*;
 
@@ -86,14 +118,12 @@ mod tests {
     fn a_small_payload_does_not_keep_the_buffer_it_is_a_part_of_and_a_large_one_is_not_copied() {
         let received = Bytes::from(vec![7; 1 << 20]);
         for (len, is_copied) in [(KEPT_AS_IT_IS - 1, true), (KEPT_AS_IT_IS, false)] {
-            let mut batch = AddBatchBuilder::default();
-            batch.add(0, add(received.slice(..len)));
-            let frame = with_own_bytes(batch.finish());
-            let Some(pb::add_entries_request::Frame::Batch(batch)) = frame.frame else {
-                panic!("{frame:?}");
+            let asked = asked(Request::Add(add(received.slice(..len))));
+            let Ask::Add(add) = asked else {
+                panic!("{asked:?}");
             };
-            let body = batch.adds[0].entry.as_ref().unwrap().body.clone();
-            assert_eq!(body, received[..len]);
+            let body = add.entry.payload.body();
+            assert_eq!(*body, received[..len]);
             assert_eq!(body.as_ptr() != received.as_ptr(), is_copied);
         }
     }

@@ -9,7 +9,7 @@ use meta_client::Session;
 use tokio::sync::watch;
 use types::storage::{AddResult, LacResult, ReadResult, RunItem};
 
-use super::task::Report;
+use super::handle::Report;
 use crate::{Lane, Standing, Stats};
 
 /// Results of adds, as labels.

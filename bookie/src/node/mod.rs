@@ -5,6 +5,7 @@
 //! while meta is away. The order of a stop: no new calls, the journal closed with an end frame, the session ended.
 
 pub mod asking;
+mod handle;
 mod local;
 mod metrics;
 mod reclaim;
@@ -34,13 +35,13 @@ use types::command::Command;
 use types::{BookieId, NodeName, ZoneName};
 
 use crate::{Config, Engine, OpenError, Opening, Place, Standing};
+use handle::{EngineHandle, Report};
 use metrics::{Metrics, Readiness};
 use repair::{Damage, RepairMetrics, RepairTask};
 pub use repair::{RepairConfig, RepairConfigError};
 pub use scrub::{ScrubConfig, ScrubConfigError};
 use scrub::{ScrubMetrics, ScrubTask};
 use service::Service;
-use task::{EngineHandle, Report};
 
 /// How long a stop waits for what is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -183,8 +184,7 @@ impl BookieNode {
         tell_start(&meta, &session, record.id, engine.mark()).await?;
         let metrics = Arc::new(Metrics::default());
         let damage = Damage::default();
-        let (engine, reports) =
-            EngineHandle::start(&host, engine, Arc::clone(&metrics), damage.clone());
+        let (engine, reports) = task::start(&host, engine, Arc::clone(&metrics), damage.clone());
         let readiness = Readiness::new(host.clock.clone(), session.clone(), reports.clone());
         let readiness = Arc::new(readiness);
         host.metrics.add(&metrics);
@@ -258,8 +258,8 @@ impl BookieNode {
 
     /// The bookie for a serving node of the same process, which need not connect to it.
     pub fn in_process(&self) -> Arc<dyn LocalBookie> {
-        let (service, closing) = (self.service.clone(), self.closing.clone());
-        Arc::new(local::Local::new(service, closing))
+        let (service, engine) = (self.service.clone(), self.engine.clone());
+        Arc::new(local::Local::new(service, engine, self.closing.clone()))
     }
 
     /// Where it listens.

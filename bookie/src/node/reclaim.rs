@@ -10,7 +10,7 @@ use types::command::{Answer, Query};
 use types::{BookieId, LedgerId};
 
 use super::asking::{self, Asking};
-use super::task::{EngineGone, EngineHandle};
+use super::handle::{EngineGone, EngineHandle};
 use crate::Reclaim;
 
 /// The first time, soon: a bookie that was full when it stopped is waited for.

@@ -9,8 +9,8 @@ use host::metrics::{Counter, Page, Source};
 use tokio_util::sync::CancellationToken;
 use types::ByteSize;
 
+use super::handle::{EngineGone, EngineHandle};
 use super::repair::Pace;
-use super::task::{EngineGone, EngineHandle};
 use crate::{Scrub, ScrubResult};
 
 /// The longest wait from a start to the first pass.

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bookie_client::{AddAnswers, RunParts};
+use bookie_client::RunParts;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use host::Host;
 use proto::bookie::{self as wire, AddFrame, Description, HelloReply, RunBuilder, SpaceUse};
@@ -15,14 +16,17 @@ use types::cluster::BookieRecord;
 use types::{BookieId, ClusterId, Incarnation, NodeName, Problem, Reason, Revision};
 
 use super::NodeConfig;
+use super::handle::{EngineGone, EngineHandle};
 use super::streams::Outbox;
-use super::task::{EngineGone, EngineHandle};
 use crate::Ask;
 
 /// Frames on their way to an owner: one is being sent while the next gathers.
 const FRAMES_AHEAD: usize = 2;
 /// Most logs named to who asks what takes space.
 const LOGS_MAX: usize = 10_000;
+
+/// What is answered to a stream of adds.
+pub(super) type AddAnswers = BoxStream<'static, Result<pb::AddEntriesResponse, Status>>;
 
 /// What a stream of adds brings.
 pub(super) trait Frames:

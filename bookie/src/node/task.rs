@@ -1,24 +1,27 @@
 //! The task that owns the engine: requests in, one batch for each wake-up; jobs out to the disk workers; answers back
 //! to whoever waits, one hand-over for each stream and flush.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bookie_client::LocalAdds;
 use host::{DiskWorker, Host};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use types::storage::{LacResult, Read, ReadLac, ReadResult, ReadRun, RunItem};
-use types::{LedgerId, MonoTime};
+use types::MonoTime;
+use types::storage::{AddResult, LacResult, ReadResult, RunItem};
 
+use super::handle::{Call, EngineHandle, Report};
+use super::local;
 use super::metrics::Metrics;
 use super::repair::Damage;
 use super::streams::Outbox;
 use crate::codec::wide;
 use crate::engine::Alarm;
 use crate::{
-    Answer, Ask, Effect, Engine, Event, Holdings, HoldingsResult, Job, JobDone, Reclaim, Request,
-    Scrub, ScrubResult, Standing, Token, Usage, Worker,
+    Answer, Ask, Effect, Engine, Event, HoldingsResult, Job, JobDone, Request, ScrubResult,
+    Standing, Token, Worker,
 };
 
 /// Calls that wait for the engine. Beyond it their tasks wait, and with them the streams they read from.
@@ -28,44 +31,6 @@ const BATCH: usize = 256;
 /// How often the engine's numbers are told while it is busy. An idle one has its deadlines.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
-/// The engine's task, as the service sees it. Clones are the same engine.
-#[derive(Debug, Clone)]
-pub(super) struct EngineHandle {
-    inbox: mpsc::Sender<Call>,
-    stop: CancellationToken,
-    stopped: CancellationToken,
-    reports: watch::Receiver<Report>,
-}
-
-/// What meta is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Report {
-    pub(super) mark: u64,
-    pub(super) standing: Standing,
-}
-
-/// One call.
-enum Call {
-    /// Entries and LACs of one frame; answers go to the stream's outbox under the callers' numbers.
-    Adds {
-        outbox: Arc<Outbox>,
-        asks: Vec<(u64, Ask)>,
-    },
-    Read(Read, oneshot::Sender<ReadResult>),
-    ReadLac(ReadLac, oneshot::Sender<LacResult>),
-    ReadRun(ReadRun, oneshot::Sender<Vec<RunItem>>),
-    BeginReclaim(oneshot::Sender<BTreeSet<LedgerId>>),
-    Reclaim(Reclaim),
-    Usage(usize, oneshot::Sender<Usage>),
-    Holdings(Holdings, oneshot::Sender<HoldingsResult>),
-    Scrub(Scrub, oneshot::Sender<ScrubResult>),
-}
-
-/// The engine's task has ended: the bookie is stopping, or failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the bookie is stopping")]
-pub(super) struct EngineGone;
-
 /// A write or a sync failed: the process must stop, and recover from its journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("storage failed, the process must stop reason={reason}")]
@@ -73,144 +38,50 @@ pub(super) struct StorageFailed {
     reason: String,
 }
 
-impl EngineHandle {
-    /// Starts the task and the workers.
-    pub(super) fn start(
-        host: &Host,
-        engine: Engine,
-        metrics: Arc<Metrics>,
-        damage: Damage,
-    ) -> (Self, watch::Receiver<Report>) {
-        if engine.standing() == Standing::ReadOnly {
-            say_standing(&engine);
-        }
-        let (inbox, calls) = mpsc::channel(INBOX);
-        let first = Report {
-            mark: engine.mark(),
-            standing: engine.standing(),
-        };
-        let (reports, told) = watch::channel(first);
-        let stop = CancellationToken::new();
-        let stopped = CancellationToken::new();
-        let workers = Worker::ALL.map(|worker| (worker, host.disk_worker(worker.name())));
-        let task = EngineTask {
-            host: host.clone(),
-            engine,
-            workers: workers.into_iter().collect(),
-            done: Arc::default(),
-            waiting: BTreeMap::new(),
-            next: 0,
-            reports,
-            metrics,
-            damage,
-            tell_at: MonoTime::ZERO,
-        };
-        let run = task.run(calls, stop.clone(), stopped.clone());
-        host.tasks.spawn("engine", run);
-        (
-            Self {
-                inbox,
-                stop,
-                stopped,
-                reports: told.clone(),
-            },
-            told,
-        )
+/// Starts the task and the workers.
+pub(super) fn start(
+    host: &Host,
+    engine: Engine,
+    metrics: Arc<Metrics>,
+    damage: Damage,
+) -> (EngineHandle, watch::Receiver<Report>) {
+    if engine.standing() == Standing::ReadOnly {
+        say_standing(&engine);
     }
-
-    /// Whether it takes the writes of writers.
-    pub(super) fn is_writable(&self) -> bool {
-        self.reports.borrow().standing == Standing::ReadWrite
-    }
-
-    /// Hands in what one frame of a stream brought. Waits while the engine is behind.
-    pub(super) async fn add(
-        &self,
-        outbox: &Arc<Outbox>,
-        asks: Vec<(u64, Ask)>,
-    ) -> Result<(), EngineGone> {
-        let outbox = Arc::clone(outbox);
-        self.inbox
-            .send(Call::Adds { outbox, asks })
-            .await
-            .map_err(|_| EngineGone)
-    }
-
-    pub(super) async fn read(&self, read: Read) -> Result<ReadResult, EngineGone> {
-        let (reply, answer) = oneshot::channel();
-        self.inbox
-            .send(Call::Read(read, reply))
-            .await
-            .map_err(|_| EngineGone)?;
-        answer.await.map_err(|_| EngineGone)
-    }
-
-    pub(super) async fn read_lac(&self, read: ReadLac) -> Result<LacResult, EngineGone> {
-        let (reply, answer) = oneshot::channel();
-        self.inbox
-            .send(Call::ReadLac(read, reply))
-            .await
-            .map_err(|_| EngineGone)?;
-        answer.await.map_err(|_| EngineGone)
-    }
-
-    pub(super) async fn read_run(&self, run: ReadRun) -> Result<Vec<RunItem>, EngineGone> {
-        let (reply, answer) = oneshot::channel();
-        self.inbox
-            .send(Call::ReadRun(run, reply))
-            .await
-            .map_err(|_| EngineGone)?;
-        answer.await.map_err(|_| EngineGone)
-    }
-
-    /// The ledgers that meta is to be asked about, before it is asked.
-    pub(super) async fn begin_reclaim(&self) -> Result<BTreeSet<LedgerId>, EngineGone> {
-        let (reply, answer) = oneshot::channel();
-        let call = Call::BeginReclaim(reply);
-        self.inbox.send(call).await.map_err(|_| EngineGone)?;
-        answer.await.map_err(|_| EngineGone)
-    }
-
-    /// Hands in meta's word about what may go.
-    pub(super) async fn reclaim(&self, word: Reclaim) -> Result<(), EngineGone> {
-        let call = Call::Reclaim(word);
-        self.inbox.send(call).await.map_err(|_| EngineGone)
-    }
-
-    /// What takes space, with so many logs at most.
-    pub(super) async fn usage(&self, logs: usize) -> Result<Usage, EngineGone> {
-        let (reply, answer) = oneshot::channel();
-        let call = Call::Usage(logs, reply);
-        self.inbox.send(call).await.map_err(|_| EngineGone)?;
-        answer.await.map_err(|_| EngineGone)
-    }
-
-    pub(super) async fn holdings(&self, ask: Holdings) -> Result<HoldingsResult, EngineGone> {
-        let (reply, answer) = oneshot::channel();
-        self.inbox
-            .send(Call::Holdings(ask, reply))
-            .await
-            .map_err(|_| EngineGone)?;
-        answer.await.map_err(|_| EngineGone)
-    }
-
-    pub(super) async fn scrub(&self, ask: Scrub) -> Result<ScrubResult, EngineGone> {
-        let (reply, answer) = oneshot::channel();
-        let call = Call::Scrub(ask, reply);
-        self.inbox.send(call).await.map_err(|_| EngineGone)?;
-        answer.await.map_err(|_| EngineGone)
-    }
-
-    /// Waits until the task has ended.
-    pub(super) async fn stopped(&self) {
-        self.stopped.cancelled().await;
-    }
-
-    /// Closes the journal and ends the task.
-    pub(super) async fn stop(&self) {
-        self.stop.cancel();
-        self.stopped.cancelled().await;
-    }
+    let (inbox, calls) = mpsc::channel(INBOX);
+    let first = Report {
+        mark: engine.mark(),
+        standing: engine.standing(),
+    };
+    let (reports, told) = watch::channel(first);
+    let stop = CancellationToken::new();
+    let stopped = CancellationToken::new();
+    let workers = Worker::ALL.map(|worker| (worker, host.disk_worker(worker.name())));
+    let task = EngineTask {
+        host: host.clone(),
+        engine,
+        workers: workers.into_iter().collect(),
+        done: Arc::default(),
+        waiting: BTreeMap::new(),
+        next: 0,
+        local: None,
+        local_answers: Vec::new(),
+        reports,
+        metrics,
+        damage,
+        tell_at: MonoTime::ZERO,
+    };
+    let run = task.run(calls, stop.clone(), stopped.clone());
+    host.tasks.spawn("engine", run);
+    (
+        EngineHandle {
+            inbox,
+            stop,
+            stopped,
+            reports: told.clone(),
+        },
+        told,
+    )
 }
 
 /// Jobs that ended. As many as the engine has under way, which it bounds itself.
@@ -238,7 +109,8 @@ impl Done {
 /// Who waits for an answer.
 enum Waiting {
     Add {
-        outbox: Arc<Outbox>,
+        /// Of the stream it came by; none for a serving node in this process.
+        outbox: Option<Arc<Outbox>>,
         id: u64,
         bytes: u64,
     },
@@ -250,6 +122,26 @@ enum Waiting {
     ReadRun(oneshot::Sender<Vec<RunItem>>),
     Holdings(oneshot::Sender<HoldingsResult>),
     Scrub(oneshot::Sender<ScrubResult>),
+}
+
+/// Who waits for the answer to an add, which other requests of a stream have none of.
+fn waiting_add(ask: &Ask, outbox: Option<&Arc<Outbox>>, id: u64) -> Option<Waiting> {
+    match ask {
+        Ask::Add(add) => Some(Waiting::Add {
+            outbox: outbox.cloned(),
+            id,
+            bytes: wide(add.entry.payload.len()),
+        }),
+        _ => None,
+    }
+}
+
+/// Waits until there are adds of a serving node in this process, if there is one.
+async fn filled(local: Option<&dyn LocalAdds>) {
+    match local {
+        Some(local) => local.filled().notified().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Tells the operator whether the disks have room.
@@ -276,6 +168,10 @@ struct EngineTask {
     done: Arc<Done>,
     waiting: BTreeMap<u64, Waiting>,
     next: u64,
+    /// Adds of a serving node in this process.
+    local: Option<Arc<dyn LocalAdds>>,
+    /// Answers to them that gather while effects are performed.
+    local_answers: Vec<(u64, AddResult)>,
     reports: watch::Sender<Report>,
     metrics: Arc<Metrics>,
     damage: Damage,
@@ -304,6 +200,7 @@ impl EngineTask {
         let mut is_stopping = false;
         let mut batch = Vec::with_capacity(BATCH);
         let mut effects = Vec::new();
+        let mut alarm = self.host.clock.alarm();
         loop {
             let deadline = self.engine.deadline();
             tokio::select! {
@@ -318,20 +215,18 @@ impl EngineTask {
                         self.engine.handle(self.host.clock.now(), Event::Done(job), &mut effects);
                     }
                 }
+                () = filled(self.local.as_deref()), if !is_stopping => {}
                 count = calls.recv_many(&mut batch, BATCH), if !is_stopping => {
                     if count == 0 {
                         return Ok(()); // Nobody is left to ask.
                     }
-                    let requests = self.requests(&mut batch, &mut effects);
-                    self.engine.handle(
-                        self.host.clock.now(),
-                        Event::Requests(requests),
-                        &mut effects,
-                    );
                 }
-                () = self.host.clock.deadline(deadline) => {
+                () = alarm.deadline(deadline) => {
                     self.engine.handle(self.host.clock.now(), Event::Deadline, &mut effects);
                 }
+            }
+            if !is_stopping {
+                self.take_in(&mut calls, &mut batch, &mut effects);
             }
             let goes = self.perform(&mut effects).await?;
             self.tell_stats();
@@ -350,6 +245,39 @@ impl EngineTask {
         }
     }
 
+    /// Hands in what has come, whatever the task was woken for: no source of work keeps another one waiting.
+    fn take_in(
+        &mut self,
+        calls: &mut mpsc::Receiver<Call>,
+        batch: &mut Vec<Call>,
+        effects: &mut Vec<Effect>,
+    ) {
+        while batch.len() < BATCH
+            && let Ok(call) = calls.try_recv()
+        {
+            batch.push(call);
+        }
+        let mut requests = self.requests(batch, effects);
+        self.local_requests(&mut requests);
+        if !requests.is_empty() {
+            let now = self.host.clock.now();
+            self.engine.handle(now, Event::Requests(requests), effects);
+        }
+    }
+
+    /// Takes everything that a serving node in this process asks.
+    fn local_requests(&mut self, requests: &mut Vec<Request>) {
+        let Some(local) = &self.local else { return };
+        let mut asked = Vec::new();
+        local.take(&mut asked);
+        requests.reserve(asked.len());
+        for (id, request) in asked {
+            let ask = local::asked(request);
+            let waiting = waiting_add(&ask, None, id);
+            requests.push(self.request(ask, waiting));
+        }
+    }
+
     /// Numbers the calls and notes who waits. What the bookie's own shell asks is done at once.
     fn requests(&mut self, batch: &mut Vec<Call>, effects: &mut Vec<Effect>) -> Vec<Request> {
         let mut requests = Vec::with_capacity(batch.len());
@@ -357,17 +285,11 @@ impl EngineTask {
             match call {
                 Call::Adds { outbox, asks } => {
                     for (id, ask) in asks {
-                        let waiting = match &ask {
-                            Ask::Add(add) => Some(Waiting::Add {
-                                outbox: Arc::clone(&outbox),
-                                id,
-                                bytes: wide(add.entry.payload.len()),
-                            }),
-                            _ => None,
-                        };
+                        let waiting = waiting_add(&ask, Some(&outbox), id);
                         requests.push(self.request(ask, waiting));
                     }
                 }
+                Call::Serve(adds) => self.local = Some(adds),
                 Call::Read(read, reply) => {
                     let is_fencing = read.fence.is_some();
                     let waiting = Waiting::Read { reply, is_fencing };
@@ -433,6 +355,11 @@ impl EngineTask {
         for outbox in filled {
             outbox.flush();
         }
+        if let Some(local) = &self.local
+            && !self.local_answers.is_empty()
+        {
+            local.answered(std::mem::take(&mut self.local_answers));
+        }
         Ok(goes)
     }
 
@@ -441,6 +368,10 @@ impl EngineTask {
         match (self.waiting.remove(&token.0), answer) {
             (Some(Waiting::Add { outbox, id, bytes }), Answer::Add(result)) => {
                 self.metrics.added(result, bytes);
+                let Some(outbox) = outbox else {
+                    self.local_answers.push((id, result));
+                    return;
+                };
                 outbox.push(id, result);
                 if !filled.iter().any(|known| Arc::ptr_eq(known, &outbox)) {
                     filled.push(outbox);

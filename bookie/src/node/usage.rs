@@ -8,7 +8,7 @@ use host::Host;
 use host::disk::{Disk, OpenMode};
 use types::{Problem, Reason};
 
-use super::task::EngineHandle;
+use super::handle::EngineHandle;
 use crate::Usage;
 use crate::files::names;
 use crate::journal::format::SUFFIX as JOURNAL;

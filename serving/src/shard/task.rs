@@ -35,9 +35,6 @@ use super::streams::{Batch, Slot, Streams};
 /// Requests that wait for the task; beyond it whoever asks waits.
 const INBOX: usize = 1_024;
 
-/// Events of bookies that wait for the task; beyond it the pool waits.
-const POOL_INBOX: usize = 1_024;
-
 /// Answers of meta that wait for the task.
 const META_INBOX: usize = 64;
 
@@ -84,7 +81,7 @@ pub(super) fn start(
 ) -> (mpsc::Sender<Box<Message>>, watch::Receiver<Status>) {
     let host = host.fork(&setup.shard.to_string());
     let (inbox, requests) = mpsc::channel(INBOX);
-    let (to_pool, pool_events) = mpsc::channel(POOL_INBOX);
+    let (to_pool, pool_events) = mpsc::unbounded_channel();
     let (to_meta, meta_events) = mpsc::channel(META_INBOX);
     let core = Shard::new(setup);
     let (status, watched) = watch::channel(core.status());
@@ -151,7 +148,7 @@ struct ShardTask {
     requests: mpsc::Receiver<Box<Message>>,
     link: BookieLink,
     directory: Directory,
-    pool_events: mpsc::Receiver<PoolEvent>,
+    pool_events: mpsc::UnboundedReceiver<PoolEvent>,
     meta: MetaClient,
     to_meta: mpsc::Sender<Box<ShardEvent>>,
     meta_events: mpsc::Receiver<Box<ShardEvent>>,
@@ -179,6 +176,7 @@ impl ShardTask {
         self.hand_in(ShardEvent::Open);
         let mut lease = self.lease.certain();
         let mut is_lease_told = true;
+        let mut alarm = self.host.clock.alarm();
         loop {
             self.perform();
             if self.is_over {
@@ -205,7 +203,7 @@ impl ShardTask {
                     Some(message) => self.message(*message),
                     None => break, // Nobody has a handle any more.
                 },
-                () = self.host.clock.deadline(deadline) => {}
+                () = alarm.deadline(deadline) => {}
             }
             self.drain();
         }

@@ -8,14 +8,13 @@ use futures::StreamExt;
 use ledger::{Answer, Request};
 use proto::bookie::{self as wire, HelloReply};
 use proto::bookie_v1::{AddEntriesRequest, AddEntriesResponse};
-use proto::hot;
+use proto::hot::{self, Messages};
 use tokio::sync::mpsc;
-use types::storage::AddResult;
+use types::storage::{Add, AddResult};
 use types::{BookieId, EntryId, LedgerId};
 
 use super::lanes::Lane;
-use super::{Bookie, PoolConfig, PoolEvent, Shared};
-use crate::AddAnswers;
+use super::{Bookie, PoolConfig, PoolEvent, Shared, beside};
 
 /// Frames on their way to the transport: one is being sent while the next gathers.
 const FRAMES_AHEAD: usize = 2;
@@ -38,7 +37,7 @@ pub(super) async fn run(shared: Arc<Shared>, bookie: Arc<Bookie>) {
         let wait = retry.after(if was_open { lasted } else { Duration::ZERO });
         if was_open || !is_told_lost {
             tracing::warn!(bookie = %bookie.id, %reason, "bookie lost");
-            shared.tell_all(&PoolEvent::Lost(bookie.id)).await;
+            shared.tell_all(&PoolEvent::Lost(bookie.id));
             is_told_lost = true;
         }
         tokio::select! {
@@ -85,20 +84,20 @@ fn jittered(shared: &Shared, wait: Duration) -> Duration {
 }
 
 /// How a stream ended: it always does.
-struct Ended {
+pub(super) struct Ended {
     was_open: bool,
     reason: String,
 }
 
 impl Ended {
-    fn unopened(reason: impl ToString) -> Self {
+    pub(super) fn unopened(reason: impl ToString) -> Self {
         Self {
             was_open: false,
             reason: reason.to_string(),
         }
     }
 
-    fn open(reason: impl ToString) -> Self {
+    pub(super) fn open(reason: impl ToString) -> Self {
         Self {
             was_open: true,
             reason: reason.to_string(),
@@ -106,7 +105,10 @@ impl Ended {
     }
 }
 
-async fn serve(shared: &Arc<Shared>, bookie: &Bookie) -> Ended {
+async fn serve(shared: &Arc<Shared>, bookie: &Arc<Bookie>) -> Ended {
+    if let Some(local) = shared.local(bookie.id) {
+        return beside::serve(shared, bookie, local).await;
+    }
     let opened = shared
         .host
         .clock
@@ -118,7 +120,7 @@ async fn serve(shared: &Arc<Shared>, bookie: &Bookie) -> Ended {
     };
     tracing::info!(bookie = %bookie.id, "bookie connected");
     bookie.queue.set_down(false);
-    shared.tell_all(&PoolEvent::Connected(bookie.id)).await;
+    shared.tell_all(&PoolEvent::Connected(bookie.id));
     let pending = Mutex::new(Pending::default());
     tokio::select! {
         biased; // Answers before new adds, so that what is pending stays short.
@@ -132,21 +134,22 @@ async fn hear(
     shared: &Shared,
     bookie: BookieId,
     pending: &Mutex<Pending>,
-    answers: &mut AddAnswers,
+    answers: &mut Answers,
 ) -> Ended {
     while let Some(frame) = answers.next().await {
         let frame = match frame {
             Ok(frame) => frame,
             Err(status) => return Ended::open(status.message()),
         };
-        let sorted = match sorted(bookie, &mut lock(pending), frame) {
-            Ok(sorted) => sorted,
+        let replies = wire::replies(frame).map_err(|problem| problem.message);
+        let sorted = replies.and_then(|replies| sorted(bookie, &mut lock(pending), replies));
+        match sorted {
+            Ok(runs) => {
+                for (key, answers) in runs {
+                    shared.tell(key, PoolEvent::Answers { bookie, answers });
+                }
+            }
             Err(reason) => return Ended::open(reason),
-        };
-        for (key, answers) in sorted {
-            shared
-                .tell(key, PoolEvent::Answers { bookie, answers })
-                .await;
         }
     }
     Ended::open("the bookie ended the stream")
@@ -174,7 +177,8 @@ fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
     pending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-type Open = (mpsc::Sender<AddEntriesRequest>, AddAnswers);
+type Answers = Messages<AddEntriesResponse>;
+type Open = (mpsc::Sender<AddEntriesRequest>, Answers);
 
 async fn open(shared: &Shared, bookie: &Bookie) -> Result<Open, String> {
     let id = bookie.id;
@@ -185,15 +189,9 @@ async fn open(shared: &Shared, bookie: &Bookie) -> Result<Open, String> {
         .await
         .map_err(|_| "the stream ended before it began".to_owned())?;
     let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
-    let mut answers: AddAnswers = match shared.local(id) {
-        Some(local) => local.add_entries(outgoing.boxed()),
-        None => {
-            let channel = bookie.lanes.channel(shared, id, Lane::Adds)?;
-            let answer = hot::ADD_ENTRIES.call(channel, outgoing).await;
-            let answer = answer.map_err(|s| s.message().to_owned())?;
-            StreamExt::boxed(answer.into_inner())
-        }
-    };
+    let channel = bookie.lanes.channel(shared, id, Lane::Adds)?;
+    let answer = hot::ADD_ENTRIES.call(channel, outgoing).await;
+    let mut answers = answer.map_err(|s| s.message().to_owned())?.into_inner();
     let first = answers.next().await.ok_or("the bookie ended the stream")?;
     let first = first.map_err(|status| status.message().to_owned())?;
     let HelloReply { bookie, .. } = wire::hello_reply(first).map_err(|p| p.message)?;
@@ -207,7 +205,7 @@ async fn open(shared: &Shared, bookie: &Bookie) -> Result<Open, String> {
 
 /// The adds on the stream that are not answered yet, named by consecutive numbers.
 #[derive(Debug, Default)]
-struct Pending {
+pub(super) struct Pending {
     first: u64,
     adds: VecDeque<Option<Slot>>,
 }
@@ -226,12 +224,7 @@ impl Pending {
         for (key, order) in orders {
             match order {
                 Request::Add(add) => {
-                    let id = self.first + self.adds.len() as u64;
-                    self.adds.push_back(Some(Slot {
-                        key,
-                        ledger: add.ledger,
-                        entry: add.entry.id,
-                    }));
+                    let id = self.push(key, &add);
                     batch.add(id, add);
                 }
                 Request::SetLac(lac) => batch.set_lac(lac),
@@ -239,6 +232,17 @@ impl Pending {
             }
         }
         batch.finish()
+    }
+
+    /// Notes an add of the shard `key`: the number for its answer.
+    pub(super) fn push(&mut self, key: u64, add: &Add) -> u64 {
+        let id = self.first + self.adds.len() as u64;
+        self.adds.push_back(Some(Slot {
+            key,
+            ledger: add.ledger,
+            entry: add.entry.id,
+        }));
+        id
     }
 
     /// The add of this number; none when it was answered before or never sent.
@@ -253,14 +257,14 @@ impl Pending {
     }
 }
 
-/// The answers of one frame as runs of answers to one shard.
-fn sorted(
+/// Answers as runs of answers to one shard.
+pub(super) fn sorted(
     bookie: BookieId,
     pending: &mut Pending,
-    frame: AddEntriesResponse,
+    replies: impl IntoIterator<Item = (u64, AddResult)>,
 ) -> Result<Vec<(u64, Vec<Answer>)>, String> {
     let mut runs: Vec<(u64, Vec<Answer>)> = Vec::new();
-    for (id, result) in wire::replies(frame).map_err(|problem| problem.message)? {
+    for (id, result) in replies {
         let Some(Slot { key, ledger, entry }) = pending.take(id) else {
             return Err(format!(
                 "the bookie answered an add that was not asked id={id}"

@@ -1,6 +1,7 @@
 //! The pool: one connection to each bookie, shared by all shards of a node.
 
 mod adds;
+mod beside;
 mod lanes;
 mod queue;
 mod reads;
@@ -121,7 +122,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     next_key: u64,
-    inboxes: BTreeMap<u64, mpsc::Sender<PoolEvent>>,
+    inboxes: BTreeMap<u64, mpsc::UnboundedSender<PoolEvent>>,
     bookies: BTreeMap<BookieId, Arc<Bookie>>,
 }
 
@@ -169,9 +170,9 @@ impl BookiePool {
         }
     }
 
-    /// Adds a shard: answers to what it orders through the returned link arrive in `inbox`. The shard leaves the
-    /// pool when the link is dropped.
-    pub fn register(&self, inbox: mpsc::Sender<PoolEvent>) -> BookieLink {
+    /// Adds a shard: answers to what it orders through the returned link arrive in `inbox`, where no more waits than it
+    /// ordered, and word of each bookie. The shard leaves the pool when the link is dropped.
+    pub fn register(&self, inbox: mpsc::UnboundedSender<PoolEvent>) -> BookieLink {
         let mut state = self.shared.lock();
         let key = state.next_key;
         state.next_key += 1;
@@ -265,24 +266,18 @@ impl Shared {
         self.local.as_deref().filter(|local| local.id() == id)
     }
 
-    fn inbox(&self, key: u64) -> Option<mpsc::Sender<PoolEvent>> {
-        self.lock().inboxes.get(&key).cloned()
-    }
-
-    /// Puts an event into one shard's inbox. Waits when it is full: a shard's task drains it without waiting for
-    /// anything, so this is short.
-    async fn tell(&self, key: u64, event: PoolEvent) {
-        if let Some(inbox) = self.inbox(key) {
+    /// Puts an event into one shard's inbox.
+    fn tell(&self, key: u64, event: PoolEvent) {
+        if let Some(inbox) = self.lock().inboxes.get(&key) {
             // A shard that is gone needs no answer.
-            let _ = inbox.send(event).await;
+            let _ = inbox.send(event);
         }
     }
 
     /// Puts an event into every shard's inbox.
-    async fn tell_all(&self, event: &PoolEvent) {
-        let inboxes: Vec<_> = self.lock().inboxes.values().cloned().collect();
-        for inbox in inboxes {
-            let _ = inbox.send(event.clone()).await;
+    fn tell_all(&self, event: &PoolEvent) {
+        for inbox in self.lock().inboxes.values() {
+            let _ = inbox.send(event.clone());
         }
     }
 }

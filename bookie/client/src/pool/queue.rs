@@ -60,6 +60,18 @@ impl Queue {
         }
     }
 
+    /// Takes everything there is.
+    pub(super) fn take_all(&self) -> VecDeque<(u64, Request)> {
+        let mut inner = self.lock();
+        inner.bytes = 0;
+        std::mem::take(&mut inner.orders)
+    }
+
+    /// Told when there is something to take.
+    pub(super) const fn filled(&self) -> &Notify {
+        &self.filled
+    }
+
     fn take_now(&self, frame: ByteSize) -> Vec<(u64, Request)> {
         let mut inner = self.lock();
         let mut taken = Vec::new();

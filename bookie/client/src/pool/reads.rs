@@ -61,7 +61,7 @@ pub(super) async fn run(shared: Arc<Shared>, bookie: Arc<Bookie>, key: u64, read
                         bookie: bookie.id,
                         answers: vec![answer],
                     };
-                    shared.tell(key, event).await;
+                    shared.tell(key, event);
                 }
                 Ok(Ok(None)) => {}
                 Ok(Err(reason)) => tracing::debug!(bookie = %bookie.id, %reason, "read unanswered"),
@@ -72,12 +72,12 @@ pub(super) async fn run(shared: Arc<Shared>, bookie: Arc<Bookie>, key: u64, read
             let turn = bookie.reads.runs.acquire();
             let turn = shared.host.clock.timeout(shared.config.read_timeout, turn);
             let Ok(_permit) = turn.await else {
-                return shared.tell(key, ended(bookie.id, tag)).await;
+                return shared.tell(key, ended(bookie.id, tag));
             };
             if let Err(reason) = stream(&shared, &bookie, key, tag, run).await {
                 tracing::debug!(bookie = %bookie.id, %reason, "run ended early");
             }
-            shared.tell(key, ended(bookie.id, tag)).await;
+            shared.tell(key, ended(bookie.id, tag));
         }
     }
 }
@@ -179,7 +179,7 @@ async fn stream(
             items,
             is_last: false,
         };
-        shared.tell(key, event).await;
+        shared.tell(key, event);
         if damaged {
             return Err("an entry came damaged".to_owned());
         }
@@ -227,7 +227,7 @@ mod tests {
             ..PoolConfig::default()
         };
         let pool = BookiePool::new(&host, config, ClusterId::new(1), Directory::new(told), None);
-        let (inbox, _events) = mpsc::channel(64);
+        let (inbox, _events) = mpsc::unbounded_channel();
         let link = pool.register(inbox);
         let ledger = LedgerId::new(LogId::new(1), LedgerSeq::new(0));
         for _ in 0..20 {

@@ -18,8 +18,8 @@ use types::{EntryId, Epoch, LedgerId};
 use super::core::{Fetch, Next, Pace, Setbacks};
 use super::{Damage, RepairConfig, RepairMetrics};
 use crate::codec::wide;
+use crate::node::handle::{EngineGone, EngineHandle};
 use crate::node::streams::Outbox;
-use crate::node::task::{EngineGone, EngineHandle};
 use crate::{Ask, Holdings, HoldingsResult};
 
 /// How long a bookie may take to give a run.
