@@ -12,6 +12,7 @@ use meta::image::{self, Header, Place, Progress};
 use meta::store::{EmbeddedConfig, EtcdConfig};
 
 use super::store::{StoreArgs, StoreChoice};
+use super::threads::Threads;
 use crate::server;
 use crate::terminal::{Interrupted, stop_signal};
 
@@ -83,7 +84,7 @@ pub(crate) struct Import {
 
 impl MetaCommand {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        server::run(async {
+        server::run(Threads::default(), async {
             let stop = stop_signal();
             let host = Host::real("ledgerline");
             tokio::select! {

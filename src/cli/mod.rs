@@ -17,6 +17,7 @@ pub(crate) mod servers;
 pub(crate) mod store;
 mod subscription;
 mod tenant;
+pub(crate) mod threads;
 mod topic;
 mod values;
 

@@ -12,6 +12,7 @@ use super::broker::Broker;
 use super::df::Df;
 use super::image::MetaCommand;
 use super::store::{StoreArgs, StoreChoice, refuse_of_etcd};
+use super::threads::Threads;
 use super::values;
 use crate::server;
 
@@ -96,6 +97,9 @@ pub(crate) struct Standalone {
 
     #[command(flatten)]
     pub(crate) broker: Broker,
+
+    #[command(flatten)]
+    pub(crate) threads: Threads,
 }
 
 /// Run the meta service.
@@ -133,6 +137,9 @@ pub(crate) struct Meta {
 
     #[command(flatten)]
     pub(crate) audit: Audit,
+
+    #[command(flatten)]
+    pub(crate) threads: Threads,
 }
 
 /// How meta watches over the copies of closed ledgers.
@@ -249,6 +256,9 @@ pub(crate) struct Bookie {
     #[command(flatten)]
     pub(crate) repair: Repair,
 
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+
     /// How long it counts as alive after its last sign of life.
     #[arg(long, env = "LEDGERLINE_LEASE", default_value = "2s", value_parser = values::duration, value_name = "TIME")]
     pub(crate) lease: Duration,
@@ -321,6 +331,9 @@ pub(crate) struct Serving {
 
     #[command(flatten)]
     pub(crate) broker: Broker,
+
+    #[command(flatten)]
+    pub(crate) threads: Threads,
 }
 
 /// How a bookie stores.
@@ -417,7 +430,7 @@ impl Repair {
 
 impl Standalone {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        server::run(server::standalone(self))
+        server::run(self.threads, server::standalone(self))
     }
 }
 
@@ -425,7 +438,7 @@ impl Meta {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.command {
             Some(command) => command.run(),
-            None => server::run(server::meta(self)),
+            None => server::run(self.threads, server::meta(self)),
         }
     }
 }
@@ -434,14 +447,14 @@ impl Bookie {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.command {
             Some(BookieCommand::Df(it)) => it.run(),
-            None => server::run(server::bookie(self)),
+            None => server::run(self.threads, server::bookie(self)),
         }
     }
 }
 
 impl Serving {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        server::run(server::serving(self))
+        server::run(self.threads, server::serving(self))
     }
 }
 

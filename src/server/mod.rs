@@ -16,6 +16,7 @@ use types::{NodeName, Quorum};
 
 use crate::cli::servers::{self, Addresses, AdminListen};
 use crate::cli::store::StoreChoice;
+use crate::cli::threads::Threads;
 use crate::terminal;
 use banner::Banner;
 
@@ -23,14 +24,23 @@ use banner::Banner;
 const META_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a stop waits for what is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Tasks that a thread runs before it looks whether connections, disks or timers have something: there are few threads,
+/// and a consumer that catches up makes tasks of some tenths of a millisecond each.
+const LOOK_AFTER: u32 = 8;
 /// The pipes of a process that holds every role.
 const META_PIPE: &str = "pipe:meta";
 const BOOKIE_PIPE: &str = "pipe:bookie";
 
 /// Runs a server on a runtime of its own.
-pub(crate) fn run(server: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+pub(crate) fn run(
+    threads: Threads,
+    server: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
     raise_file_limit();
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.count())
+        .event_interval(LOOK_AFTER)
+        .global_queue_interval(LOOK_AFTER)
         .enable_all()
         .build()
         .context("the threads of the process cannot be started")?
