@@ -103,6 +103,23 @@ pub(crate) fn read_least(
     ))
 }
 
+/// As [`read_least`], `part` bytes at a time.
+pub(crate) fn read_in_parts(
+    file: &dyn File,
+    offset: u64,
+    into: &mut [u8],
+    wanted: usize,
+    part: usize,
+) -> io::Result<()> {
+    let (mut offset, mut wanted) = (offset, wanted);
+    for bytes in into.chunks_mut(part) {
+        read_least(file, offset, bytes, wanted.min(bytes.len()))?;
+        offset += wide(bytes.len());
+        wanted = wanted.saturating_sub(bytes.len());
+    }
+    Ok(())
+}
+
 fn read_twice(file: &dyn File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
     file.read_at(offset, into)
         .or_else(|_first| file.read_at(offset, into))

@@ -191,3 +191,35 @@ fn what_was_trimmed_before_the_flush_costs_the_data_files_nothing() {
         "{data:?}"
     );
 }
+
+/// The reads of data files that a run makes, in bytes.
+fn reads_of_a_run(bookie: &mut Bookie) -> Vec<usize> {
+    bookie.disk.take_record();
+    let items = bookie.run(ledger(1, 0), 0, FILLS - 1, 4 << 20);
+    assert!(items.len() > 8, "{}", items.len());
+    let record = bookie.disk.take_record();
+    let is_data = |path: &Path| path.extension().is_some_and(|end| end == "data");
+    let reads = record.iter().filter(|call| call.kind == OpKind::Read);
+    let of_data = reads.filter(|call| is_data(&call.path));
+    of_data.map(|call| call.len).collect()
+}
+
+#[test]
+fn runs_read_less_at_a_time_while_messages_are_stored_one_after_another() {
+    let mut bookie = open();
+    fill(&mut bookie, ledger(1, 0), FILLS);
+    let second = 1_000_000_000;
+    bookie.now += second;
+    let alone = reads_of_a_run(&mut bookie);
+    assert!(alone.iter().any(|&read| read > 1 << 19), "{alone:?}");
+    // One message is no stream of them.
+    fill(&mut bookie, ledger(2, 0), 1);
+    assert_eq!(reads_of_a_run(&mut bookie), alone);
+    fill(&mut bookie, ledger(2, 1), 2);
+    let beside = reads_of_a_run(&mut bookie);
+    assert!(beside.iter().all(|&read| read <= 256 << 10), "{beside:?}");
+    let bytes = |reads: &[usize]| reads.iter().sum::<usize>();
+    assert_eq!(bytes(&beside), bytes(&alone), "the same pieces");
+    bookie.now += second;
+    assert_eq!(reads_of_a_run(&mut bookie), alone);
+}

@@ -28,6 +28,7 @@ pub use reclaim::Reclaim;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use host::disk::Disk;
 use types::{BookieId, Epoch, Incarnation, LogId, MonoTime};
@@ -40,6 +41,7 @@ use crate::job::{Done, Job, Lane, Work, Worker};
 use crate::journal::core::{Durable, JournalCore};
 use crate::journal::format::FrameKind;
 use crate::store::cache::BlockCache;
+use crate::store::file::Stride;
 use crate::store::format::Key;
 use crate::store::writer::Make;
 
@@ -59,6 +61,9 @@ pub(crate) struct Whose {
     /// Random bits of this start.
     pub(crate) entropy: u128,
 }
+
+/// Frames of the journal that follow each other within this time are of somebody who stores messages.
+const STORING: Duration = Duration::from_millis(20);
 
 /// What opening hands over.
 pub(crate) struct Opened {
@@ -104,6 +109,10 @@ pub struct Engine {
     ahead_jobs: usize,
     given_up: GivenUp,
     upkeep: Upkeep,
+    /// The time of the event that is being handled.
+    now: MonoTime,
+    /// When the last two frames with entries began, the older one first.
+    stored_at: [Option<MonoTime>; 2],
     is_stopping: bool,
     is_over: bool,
     /// Held, never read.
@@ -149,6 +158,8 @@ impl Engine {
             ahead_jobs: 0,
             given_up: GivenUp::default(),
             upkeep,
+            now,
+            stored_at: [None; 2],
             is_stopping: false,
             is_over: false,
             _locks: opened.locks,
@@ -169,6 +180,7 @@ impl Engine {
         if self.is_over {
             return;
         }
+        self.now = now;
         match event {
             Event::Requests(requests) => {
                 for request in requests {
@@ -289,10 +301,23 @@ impl Engine {
 
     fn start_frame(&mut self, now: MonoTime, effects: &mut Vec<Effect>) {
         if let Some(job) = self.journal.start(now) {
+            if !self.pending.is_empty() {
+                self.stored_at = [self.stored_at[1], Some(now)];
+            }
             effects.push(run(Worker::Journal, Work::Frame(job)));
         } else if self.is_stopping && self.journal.is_stalled() && self.upkeep.is_full {
             // The disk is full and there is no file to go on in: what waits was never answered.
             self.over(Effect::Stopped, effects);
+        }
+    }
+
+    /// How reads go while messages are stored one after another, and otherwise. A frame now and then, as of a consumer's acks,
+    /// is no reason to read slowly.
+    fn stride(&self) -> Stride {
+        let [before_last, _] = self.stored_at;
+        match before_last {
+            Some(at) if self.now.since(at) < STORING => Stride::Short,
+            _ => Stride::Whole,
         }
     }
 

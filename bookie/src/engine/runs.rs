@@ -165,7 +165,7 @@ impl Engine {
 
     /// Asks a file for the next entries.
     fn ask_file(&mut self, id: u64, file: Arc<DataFile>, block: usize, effects: &mut Vec<Effect>) {
-        let cache = self.cache.clone();
+        let (cache, stride) = (self.cache.clone(), self.stride());
         let run = self.run_of(id);
         run.tried.push(file.number());
         let to = key(run.ask.ledger, run.ask.last);
@@ -175,6 +175,7 @@ impl Engine {
             file: Arc::clone(&file),
             block: block + count,
             to,
+            stride,
             cache: cache.clone(),
         });
         let job = RangeJob {
@@ -182,6 +183,7 @@ impl Engine {
             file,
             block,
             count,
+            stride,
             ledger: run.ask.ledger,
             first: run.next,
             last: run.ask.last,

@@ -15,7 +15,7 @@ use types::ByteSize;
 
 use crate::codec::{narrow, small};
 use crate::store::buffers::Buffers;
-use crate::store::file::{DataFile, PIECE_MAX};
+use crate::store::file::{DataFile, PIECE_MAX, Stride};
 
 /// Most buffers that wait to be read into again.
 const BUFFERS_KEPT: usize = 16;
@@ -67,8 +67,14 @@ impl BlockCache {
     ///
     /// Who wants a piece that another is just reading waits for it, and hears of its failure. For a single block nobody
     /// waits: lanes do not hold each other up.
-    pub(crate) fn read(&self, file: &DataFile, block: usize, count: usize) -> Option<Bytes> {
-        let read = || file.read_blocks(block, count, &self.buffers);
+    pub(crate) fn read(
+        &self,
+        file: &DataFile,
+        block: usize,
+        count: usize,
+        stride: Stride,
+    ) -> Option<Bytes> {
+        let read = || file.read_blocks(block, count, stride, &self.buffers);
         let Some(cache) = &self.blocks else {
             self.looks.misses.inc();
             return read().ok();
@@ -118,7 +124,7 @@ impl BlockCache {
     ///
     /// Those of the disk.
     pub(crate) fn read_anew(&self, file: &DataFile, block: usize) -> io::Result<Bytes> {
-        file.read_blocks(block, 1, &self.buffers)
+        file.read_blocks(block, 1, Stride::Whole, &self.buffers)
     }
 
     /// How many reads, of a block or a piece, found it in memory.

@@ -9,7 +9,7 @@ use host::disk::{BLOCK as DISK_BLOCK, Disk, File, OpenMode};
 use types::{LedgerId, crc32c};
 
 use crate::codec::{Broken, narrow, wide};
-use crate::files::{read_exact, read_least};
+use crate::files::{read_exact, read_in_parts};
 use crate::manifest::FileEntry;
 use crate::store::buffers::Buffers;
 use crate::store::format::{
@@ -20,6 +20,26 @@ use crate::store::format::{
 pub(crate) const PIECE: u64 = 1 << 20;
 /// The last block of a piece may end behind it, by no more than this.
 pub(crate) const PIECE_MAX: u64 = PIECE + PIECE / 8;
+
+/// How much of a piece is asked of the disk at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stride {
+    /// All of it: the fastest.
+    Whole,
+    /// A quarter of a MiB: messages are being stored, and what the journal writes waits for the reads that the disk was
+    /// given before.
+    Short,
+}
+
+impl Stride {
+    /// In bytes.
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Whole => usize::MAX,
+            Self::Short => 256 << 10,
+        }
+    }
+}
 
 /// An immutable data file.
 #[derive(Debug)]
@@ -178,12 +198,13 @@ impl DataFile {
         wanted.count().max(1)
     }
 
-    /// The bytes of some blocks that follow each other, read at once, and past the system's cache where that is possible:
+    /// The bytes of some blocks that follow each other, read in one go, and past the system's cache where that is possible:
     /// what is read is mostly read once, and to let it through the cache costs more than the read itself.
     pub(crate) fn read_blocks(
         &self,
         block: usize,
         count: usize,
+        stride: Stride,
         buffers: &Buffers,
     ) -> io::Result<Bytes> {
         let at = self.footer.blocks[block].offset;
@@ -192,7 +213,7 @@ impl DataFile {
         let skipped = at % wide(unit);
         let wanted = narrow(skipped) + self.length_of(block, count);
         let bytes = buffers.fill(wanted.next_multiple_of(unit), |bytes| {
-            read_least(&*self.file, at - skipped, bytes, wanted)
+            read_in_parts(&*self.file, at - skipped, bytes, wanted, stride.bytes())
         })?;
         Ok(bytes.slice(narrow(skipped)..wanted))
     }

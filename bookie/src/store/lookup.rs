@@ -6,7 +6,7 @@ use types::storage::Entry;
 use types::{EntryId, LedgerId};
 
 use crate::store::cache::BlockCache;
-use crate::store::file::{DataFile, PIECE, PIECE_MAX};
+use crate::store::file::{DataFile, PIECE, PIECE_MAX, Stride};
 use crate::store::format::{Key, Stored};
 
 /// A block that is not as it was written, or cannot be read.
@@ -65,6 +65,7 @@ pub(crate) struct RangeJob {
     pub(crate) block: usize,
     /// How many blocks are read at once: one, or a piece of the file.
     pub(crate) count: usize,
+    pub(crate) stride: Stride,
     pub(crate) ledger: LedgerId,
     pub(crate) first: EntryId,
     pub(crate) last: EntryId,
@@ -89,11 +90,12 @@ impl RangeJob {
             bad: Vec::new(),
         };
         let mut count = self.count;
-        let mut read = self.cache.read(&self.file, self.block, count);
+        let stride = self.stride;
+        let mut read = self.cache.read(&self.file, self.block, count, stride);
         if read.is_none() && count > 1 {
             // The first is read alone: it may be another that is bad.
             count = 1;
-            read = self.cache.read(&self.file, self.block, count);
+            read = self.cache.read(&self.file, self.block, count, stride);
         }
         let Some(piece) = read else {
             done.bad.push(bad_block(&self.file, self.block));
@@ -128,6 +130,7 @@ pub(crate) struct AheadJob {
     pub(crate) block: usize,
     /// The end of the run.
     pub(crate) to: Key,
+    pub(crate) stride: Stride,
     pub(crate) cache: BlockCache,
 }
 
@@ -135,7 +138,8 @@ impl AheadJob {
     pub(crate) fn run(self) {
         // What cannot be read is found out by the run, if it comes so far.
         let count = self.file.piece(self.block, self.to, PIECE_MAX);
-        drop(self.cache.read(&self.file, self.block, count));
+        let read = self.cache.read(&self.file, self.block, count, self.stride);
+        drop(read);
     }
 }
 
@@ -232,7 +236,7 @@ impl ScrubJob {
 
 /// The verified entries of a block, from the cache or the disk.
 fn entries_of(file: &DataFile, block: usize, cache: &BlockCache) -> Option<Vec<Stored>> {
-    let bytes = cache.read(file, block, 1)?;
+    let bytes = cache.read(file, block, 1, Stride::Whole)?;
     let entries = file.parse(block, &bytes);
     if entries.is_none() {
         cache.forget(file, block, 1);

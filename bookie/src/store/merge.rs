@@ -9,7 +9,7 @@ use types::LedgerId;
 
 use crate::codec::{narrow, wide};
 use crate::store::buffers::Buffers;
-use crate::store::file::DataFile;
+use crate::store::file::{DataFile, Stride};
 use crate::store::format::{ENTRY_HEADER, Key, Stored};
 use crate::store::lookup::BadBlock;
 use crate::store::writer::{DataWriter, Make, discard_if_full};
@@ -112,9 +112,12 @@ impl Input {
         };
         if self.read.is_empty() {
             let count = self.worth_reading(left_out);
-            let bytes = self.file.read_blocks(self.block, count, buffers);
+            let bytes = self
+                .file
+                .read_blocks(self.block, count, Stride::Whole, buffers);
             // Where some cannot be read at once, the first is read alone: it may be another that is bad.
-            let bytes = bytes.or_else(|_| self.file.read_blocks(self.block, 1, buffers));
+            let bytes =
+                bytes.or_else(|_| self.file.read_blocks(self.block, 1, Stride::Whole, buffers));
             let bytes = bytes.map_err(|_| bad)?;
             self.read = self.file.cut(self.block, bytes).collect();
         }
