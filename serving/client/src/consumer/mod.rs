@@ -340,7 +340,7 @@ impl Consumer {
             return; // What was granted there is void, what is granted now is whole.
         }
         state.refill.add(taken);
-        let rings = state.refill.is_part_of(inner.credit, 2);
+        let rings = state.is_refill_due(inner.credit);
         drop(state);
         if rings {
             inner.work.notify_one();

@@ -104,7 +104,7 @@ impl State {
                 .is_idle()
                 .then_some(Up::Close(pb::CloseConsumer {}));
         }
-        if self.refill.is_part_of(credit, 2) {
+        if self.is_refill_due(credit) {
             let Credit { messages, bytes } = std::mem::take(&mut self.refill);
             let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
             return Some(Up::Permits(pb::Permits {
@@ -113,6 +113,12 @@ impl State {
             }));
         }
         None
+    }
+
+    /// Whether enough was taken to be granted anew. In small parts: what a consumer with a large credit is granted at once is read
+    /// from the disks at once, and the messages of others wait for that.
+    pub(super) const fn is_refill_due(&self, credit: Credit) -> bool {
+        self.refill.is_part_of(credit, 8)
     }
 
     /// When [`State::next_frame`] has something although nothing else happens.
