@@ -10,6 +10,7 @@ use ledger::Request;
 use proto::bookie_v1 as pb;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use types::storage::Entry;
 use types::{BookieId, Payload};
 
 use super::handle::EngineHandle;
@@ -76,10 +77,15 @@ impl LocalBookie for Local {
     }
 }
 
-/// What a request asks of the engine, with a payload that keeps no more in memory than its own bytes. Its checksum was made
-/// in this process, just now: it is looked at when the entry is read.
-pub(super) fn asked(request: Request) -> Ask {
-    match request {
+/// What a request asks of the engine, with a payload that keeps no more in memory than its own bytes; none for what no bookie
+/// takes. Its checksum was made in this process, or verified when the entry was read: it is looked at when it is read again.
+pub(super) fn asked(request: Request) -> Option<Ask> {
+    Some(match request {
+        Request::Add(add) if add.entry.payload.len() > Entry::MAX_PAYLOAD => {
+            let (ledger, entry, len) = (add.ledger, add.entry.id, add.entry.payload.len());
+            tracing::error!(%ledger, %entry, len, "an entry is larger than any may be");
+            return None;
+        }
         Request::Add(mut add) => {
             let body = add.entry.payload.body();
             if body.len() < KEPT_AS_IT_IS {
@@ -91,12 +97,12 @@ pub(super) fn asked(request: Request) -> Ask {
         Request::Read(read) => Ask::Read(read),
         Request::ReadLac(read) => Ask::ReadLac(read),
         Request::SetLac(lac) => Ask::SetLac(lac),
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use types::storage::{Add, AddKind, Entry};
+    use types::storage::{Add, AddKind};
     use types::{EntryId, Epoch, LedgerId, LedgerSeq, LogId, Offset, Revision};
 
     use super::*;
@@ -119,12 +125,18 @@ mod tests {
         let received = Bytes::from(vec![7; 1 << 20]);
         for (len, is_copied) in [(KEPT_AS_IT_IS - 1, true), (KEPT_AS_IT_IS, false)] {
             let asked = asked(Request::Add(add(received.slice(..len))));
-            let Ask::Add(add) = asked else {
+            let Some(Ask::Add(add)) = asked else {
                 panic!("{asked:?}");
             };
             let body = add.entry.payload.body();
             assert_eq!(*body, received[..len]);
             assert_eq!(body.as_ptr() != received.as_ptr(), is_copied);
         }
+    }
+    #[test]
+    fn an_entry_above_the_limit_goes_no_further() {
+        let larger = Bytes::from(vec![0; Entry::MAX_PAYLOAD + 1]);
+        assert!(asked(Request::Add(add(larger.slice(1..)))).is_some());
+        assert!(asked(Request::Add(add(larger))).is_none());
     }
 }

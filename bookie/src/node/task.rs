@@ -65,6 +65,7 @@ pub(super) fn start(
         waiting: BTreeMap::new(),
         next: 0,
         local: None,
+        local_turn: 0,
         local_answers: Vec::new(),
         reports,
         metrics,
@@ -106,11 +107,18 @@ impl Done {
     }
 }
 
+/// Who asked for an add.
+enum Asker {
+    /// A stream.
+    Stream(Arc<Outbox>),
+    /// A serving node in this process, of this turn.
+    Local(u64),
+}
+
 /// Who waits for an answer.
 enum Waiting {
     Add {
-        /// Of the stream it came by; none for a serving node in this process.
-        outbox: Option<Arc<Outbox>>,
+        asker: Asker,
         id: u64,
         bytes: u64,
     },
@@ -125,10 +133,10 @@ enum Waiting {
 }
 
 /// Who waits for the answer to an add, which other requests of a stream have none of.
-fn waiting_add(ask: &Ask, outbox: Option<&Arc<Outbox>>, id: u64) -> Option<Waiting> {
+fn waiting_add(ask: &Ask, asker: Asker, id: u64) -> Option<Waiting> {
     match ask {
         Ask::Add(add) => Some(Waiting::Add {
-            outbox: outbox.cloned(),
+            asker,
             id,
             bytes: wide(add.entry.payload.len()),
         }),
@@ -170,6 +178,8 @@ struct EngineTask {
     next: u64,
     /// Adds of a serving node in this process.
     local: Option<Arc<dyn LocalAdds>>,
+    /// The how manieth this is: what an earlier one asked is not answered, its numbers mean something else here.
+    local_turn: u64,
     /// Answers to them that gather while effects are performed.
     local_answers: Vec<(u64, AddResult)>,
     reports: watch::Sender<Report>,
@@ -229,6 +239,8 @@ impl EngineTask {
                 self.take_in(&mut calls, &mut batch, &mut effects);
             }
             let goes = self.perform(&mut effects).await?;
+            // Neither what wakes the loop nor what it takes makes way for others by itself.
+            tokio::task::consume_budget().await;
             self.tell_stats();
             if goes == Goes::Stopped {
                 return Ok(());
@@ -272,8 +284,10 @@ impl EngineTask {
         local.take(&mut asked);
         requests.reserve(asked.len());
         for (id, request) in asked {
-            let ask = local::asked(request);
-            let waiting = waiting_add(&ask, None, id);
+            let Some(ask) = local::asked(request) else {
+                continue; // It has no answer; a stream would end.
+            };
+            let waiting = waiting_add(&ask, Asker::Local(self.local_turn), id);
             requests.push(self.request(ask, waiting));
         }
     }
@@ -285,11 +299,15 @@ impl EngineTask {
             match call {
                 Call::Adds { outbox, asks } => {
                     for (id, ask) in asks {
-                        let waiting = waiting_add(&ask, Some(&outbox), id);
+                        let waiting = waiting_add(&ask, Asker::Stream(Arc::clone(&outbox)), id);
                         requests.push(self.request(ask, waiting));
                     }
                 }
-                Call::Serve(adds) => self.local = Some(adds),
+                Call::Serve(adds) => {
+                    self.local = Some(adds);
+                    self.local_turn += 1;
+                    self.local_answers.clear();
+                }
                 Call::Read(read, reply) => {
                     let is_fencing = read.fence.is_some();
                     let waiting = Waiting::Read { reply, is_fencing };
@@ -335,6 +353,14 @@ impl EngineTask {
             match effect {
                 Effect::Reply { token, answer } => self.reply(token, answer, &mut filled),
                 Effect::Run { worker, job } => self.start(worker, job).await,
+                Effect::Forget(forgotten) => {
+                    let queue = self
+                        .workers
+                        .get(&Worker::Store)
+                        .expect("every worker was started");
+                    // A worker that is gone has failed the node: the end of this task is on its way.
+                    let _ = queue.submit(move || drop(forgotten)).await;
+                }
                 Effect::MarkMoved(mark) => self.reports.send_modify(|report| report.mark = mark),
                 Effect::Standing(standing) => {
                     self.reports
@@ -366,11 +392,16 @@ impl EngineTask {
     fn reply(&mut self, token: Token, answer: Answer, filled: &mut Vec<Arc<Outbox>>) {
         // Who waited may be gone: a stream that broke, a call that was given up.
         match (self.waiting.remove(&token.0), answer) {
-            (Some(Waiting::Add { outbox, id, bytes }), Answer::Add(result)) => {
+            (Some(Waiting::Add { asker, id, bytes }), Answer::Add(result)) => {
                 self.metrics.added(result, bytes);
-                let Some(outbox) = outbox else {
-                    self.local_answers.push((id, result));
-                    return;
+                let outbox = match asker {
+                    Asker::Stream(outbox) => outbox,
+                    Asker::Local(turn) => {
+                        if turn == self.local_turn {
+                            self.local_answers.push((id, result));
+                        }
+                        return;
+                    }
                 };
                 outbox.push(id, result);
                 if !filled.iter().any(|known| Arc::ptr_eq(known, &outbox)) {

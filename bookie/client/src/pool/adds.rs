@@ -141,15 +141,16 @@ async fn hear(
             Ok(frame) => frame,
             Err(status) => return Ended::open(status.message()),
         };
-        let replies = wire::replies(frame).map_err(|problem| problem.message);
-        let sorted = replies.and_then(|replies| sorted(bookie, &mut lock(pending), replies));
-        match sorted {
-            Ok(runs) => {
-                for (key, answers) in runs {
-                    shared.tell(key, PoolEvent::Answers { bookie, answers });
-                }
-            }
-            Err(reason) => return Ended::open(reason),
+        let replies = match wire::replies(frame) {
+            Ok(replies) => replies,
+            Err(problem) => return Ended::open(problem.message),
+        };
+        let (runs, end) = sorted(bookie, &mut lock(pending), replies);
+        for (key, answers) in runs {
+            shared.tell(key, PoolEvent::Answers { bookie, answers });
+        }
+        if let Err(reason) = end {
+            return Ended::open(reason);
         }
     }
     Ended::open("the bookie ended the stream")
@@ -257,18 +258,17 @@ impl Pending {
     }
 }
 
-/// Answers as runs of answers to one shard.
+/// Answers as runs of answers to one shard; those before the first that nobody asked for, and what is wrong with it.
 pub(super) fn sorted(
     bookie: BookieId,
     pending: &mut Pending,
     replies: impl IntoIterator<Item = (u64, AddResult)>,
-) -> Result<Vec<(u64, Vec<Answer>)>, String> {
+) -> (Vec<(u64, Vec<Answer>)>, Result<(), String>) {
     let mut runs: Vec<(u64, Vec<Answer>)> = Vec::new();
     for (id, result) in replies {
         let Some(Slot { key, ledger, entry }) = pending.take(id) else {
-            return Err(format!(
-                "the bookie answered an add that was not asked id={id}"
-            ));
+            let reason = format!("the bookie answered an add that was not asked id={id}");
+            return (runs, Err(reason));
         };
         alarm(bookie, ledger, entry, result);
         let answer = Answer::Added {
@@ -281,7 +281,7 @@ pub(super) fn sorted(
             _ => runs.push((key, vec![answer])),
         }
     }
-    Ok(runs)
+    (runs, Ok(()))
 }
 
 /// Two payloads under one number must never be: a person has to know.
