@@ -27,8 +27,8 @@ pub mod store;
 
 pub use config::Config;
 pub use engine::{
-    Answer, Ask, Effect, Engine, Event, Holdings, HoldingsResult, Reclaim, Request, Scrub,
-    ScrubResult, Standing, Stats, Token, Usage,
+    Answer, Ask, Effect, Engine, Event, Forgotten, Holdings, HoldingsResult, Reclaim, Request,
+    Scrub, ScrubResult, Standing, Stats, Token, Usage,
 };
 pub use job::{Job, JobDone, Lane, Worker};
 pub use node::{

@@ -10,10 +10,10 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use bookie::{Answer, Ask, Config, Event, Reclaim, Worker};
+use bookie::{Answer, Ask, Config, Event, Lane, Reclaim, Worker};
 use host::disk::sim::{OpKind, OpRecord, SimDisk};
-use types::storage::AddResult;
-use types::{ByteSize, LedgerId, LedgerSeq, LogId};
+use types::storage::{AddResult, ReadRun};
+use types::{ByteSize, EntryId, LedgerId, LedgerSeq, LogId, Revision};
 
 use support::{Bookie, add, ledger};
 
@@ -212,14 +212,35 @@ fn runs_read_less_at_a_time_while_messages_are_stored_one_after_another() {
     bookie.now += second;
     let alone = reads_of_a_run(&mut bookie);
     assert!(alone.iter().any(|&read| read > 1 << 19), "{alone:?}");
-    // One message is no stream of them.
-    fill(&mut bookie, ledger(2, 0), 1);
+    // A few messages are no stream of them.
+    fill(&mut bookie, ledger(2, 0), 3);
     assert_eq!(reads_of_a_run(&mut bookie), alone);
-    fill(&mut bookie, ledger(2, 1), 2);
+    fill(&mut bookie, ledger(2, 1), 1);
     let beside = reads_of_a_run(&mut bookie);
     assert!(beside.iter().all(|&read| read <= 256 << 10), "{beside:?}");
     let bytes = |reads: &[usize]| reads.iter().sum::<usize>();
     assert_eq!(bytes(&beside), bytes(&alone), "the same pieces");
     bookie.now += second;
     assert_eq!(reads_of_a_run(&mut bookie), alone);
+    // One is on its way to a slow disk, and another waits for it.
+    for id in 0..2 {
+        bookie.ask(Ask::Add(add(ledger(2, 2), id, SMALL, 1)));
+    }
+    let run = bookie.ask(Ask::ReadRun(ReadRun {
+        ledger: ledger(1, 0),
+        created: Revision::new(1),
+        first: EntryId::new(0),
+        last: EntryId::new(FILLS - 1),
+        max_bytes: 4 << 20,
+        payload_limit: None,
+    }));
+    bookie.disk.take_record();
+    assert!(bookie.run_one(Worker::Read(Lane::CatchUp)));
+    let record = bookie.disk.take_record();
+    assert!(
+        record.iter().all(|call| call.len <= 256 << 10),
+        "{record:?}"
+    );
+    bookie.settle();
+    assert!(bookie.answers.contains_key(&run.0));
 }

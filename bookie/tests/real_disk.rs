@@ -66,8 +66,11 @@ fn drive(engine: &mut Engine, first: Event) -> Vec<(Token, Answer)> {
                 Effect::Reply { token, answer } => answers.push((token, answer)),
                 Effect::Run { job, .. } => events.push_back(Event::Done(job.run())),
                 Effect::Fatal(what) => panic!("{what}"),
-                Effect::MarkMoved(_) | Effect::Standing(_) | Effect::Alarm(_) | Effect::Stopped => {
-                }
+                Effect::Forget(_)
+                | Effect::MarkMoved(_)
+                | Effect::Standing(_)
+                | Effect::Alarm(_)
+                | Effect::Stopped => {}
             }
         }
     }

@@ -1,11 +1,14 @@
 //! What goes into the engine and what comes out.
 
+use std::sync::Arc;
+
 use types::storage::{
     Add, AddResult, LacResult, Read, ReadLac, ReadResult, ReadRun, RunItem, SetLac,
 };
 use types::{EntryId, LedgerId};
 
 use crate::job::{Job, JobDone, Worker};
+use crate::store::memtable::Memtable;
 
 use super::Reclaim;
 
@@ -133,6 +136,8 @@ pub enum Effect {
         /// What.
         job: Job,
     },
+    /// Let go of memory that nobody needs any more, away from whoever handles events: it takes milliseconds.
+    Forget(Forgotten),
     /// The journal went on to another file: tell meta this mark.
     MarkMoved(u64),
     /// The bookie takes writes, or no longer does: tell meta.
@@ -143,6 +148,13 @@ pub enum Effect {
     Fatal(String),
     /// The journal is closed. The engine does nothing more.
     Stopped,
+}
+
+/// A memtable whose entries are in a data file. To drop it is all that is to be done with it.
+#[derive(Debug)]
+pub struct Forgotten {
+    /// Held, never read.
+    pub(super) _table: Arc<Memtable>,
 }
 
 /// Whether a bookie takes the writes of writers.

@@ -20,8 +20,8 @@ mod upkeep;
 mod usage;
 
 pub use event::{
-    Alarm, Answer, Ask, Effect, Event, Holdings, HoldingsResult, Request, Scrub, ScrubResult,
-    Standing, Stats, Token,
+    Alarm, Answer, Ask, Effect, Event, Forgotten, Holdings, HoldingsResult, Request, Scrub,
+    ScrubResult, Standing, Stats, Token,
 };
 pub use reclaim::Reclaim;
 
@@ -62,8 +62,9 @@ pub(crate) struct Whose {
     pub(crate) entropy: u128,
 }
 
-/// Frames of the journal that follow each other within this time are of somebody who stores messages.
+/// So many frames with entries within this time are of somebody who stores messages one after another.
 const STORING: Duration = Duration::from_millis(20);
+const STORING_FRAMES: usize = 4;
 
 /// What opening hands over.
 pub(crate) struct Opened {
@@ -111,8 +112,8 @@ pub struct Engine {
     upkeep: Upkeep,
     /// The time of the event that is being handled.
     now: MonoTime,
-    /// When the last two frames with entries began, the older one first.
-    stored_at: [Option<MonoTime>; 2],
+    /// When the last frames with entries began, the oldest one first.
+    stored_at: [Option<MonoTime>; STORING_FRAMES],
     is_stopping: bool,
     is_over: bool,
     /// Held, never read.
@@ -159,7 +160,7 @@ impl Engine {
             given_up: GivenUp::default(),
             upkeep,
             now,
-            stored_at: [None; 2],
+            stored_at: [None; STORING_FRAMES],
             is_stopping: false,
             is_over: false,
             _locks: opened.locks,
@@ -302,7 +303,8 @@ impl Engine {
     fn start_frame(&mut self, now: MonoTime, effects: &mut Vec<Effect>) {
         if let Some(job) = self.journal.start(now) {
             if !self.pending.is_empty() {
-                self.stored_at = [self.stored_at[1], Some(now)];
+                self.stored_at.rotate_left(1);
+                self.stored_at[STORING_FRAMES - 1] = Some(now);
             }
             effects.push(run(Worker::Journal, Work::Frame(job)));
         } else if self.is_stopping && self.journal.is_stalled() && self.upkeep.is_full {
@@ -312,12 +314,14 @@ impl Engine {
     }
 
     /// How reads go while messages are stored one after another, and otherwise. A frame now and then, as of a consumer's acks,
-    /// is no reason to read slowly.
+    /// is no reason to read slowly; records that wait for a disk that takes long are.
     fn stride(&self) -> Stride {
-        let [before_last, _] = self.stored_at;
-        match before_last {
-            Some(at) if self.now.since(at) < STORING => Stride::Short,
-            _ => Stride::Whole,
+        let oldest = self.stored_at[0];
+        let is_storing = oldest.is_some_and(|at| self.now.since(at) < STORING);
+        if is_storing || self.journal.is_behind() {
+            Stride::Short
+        } else {
+            Stride::Whole
         }
     }
 

@@ -18,7 +18,7 @@ use crate::store::file::DataFile;
 
 use super::merge::Merging;
 use super::tables::{Flushing, Stage};
-use super::{Effect, Engine, Opened, Standing, run};
+use super::{Effect, Engine, Forgotten, Opened, Standing, run};
 
 /// Journal files in use at which the memtable is flushed, full or not.
 const JOURNAL_FILES: usize = 4;
@@ -250,7 +250,9 @@ impl Engine {
         assert!(writing.mark >= self.upkeep.mark, "the mark never goes back");
         self.upkeep.mark = writing.mark;
         if writing.ends_flush {
-            self.tables.flushing = None;
+            let flushed = self.tables.flushing.take();
+            let forgotten = flushed.map(|it| Forgotten { _table: it.table });
+            effects.extend(forgotten.map(Effect::Forget));
         }
         self.upkeep.obsolete.extend(writing.replaced);
         let free = self.journal.recycle(writing.mark);

@@ -143,6 +143,11 @@ impl JournalCore {
         self.in_flight.is_none() && (!self.gathered.is_empty() || self.wants_end)
     }
 
+    /// Whether records wait while a frame is on its way.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.in_flight.is_some() && !self.gathered.is_empty()
+    }
+
     /// Puts a record behind what is gathered.
     pub(crate) fn push(&mut self, record: Record) {
         self.gathered.push_back(record);

@@ -204,6 +204,7 @@ impl Bookie {
                     assert!(mark > record.mark, "the mark moves on");
                     record.mark = mark;
                 }
+                Effect::Forget(_) => {}
                 Effect::Standing(standing) => self.standings.push(standing),
                 Effect::Alarm(_) => self.alarms += 1,
                 Effect::Fatal(what) => self.fatal = Some(what),

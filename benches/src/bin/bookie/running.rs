@@ -157,7 +157,10 @@ impl<'a> Running<'a> {
                 Effect::Reply { token, answer } => answers.push((token, answer)),
                 Effect::Run { worker, job } => self.run(worker, job)?,
                 // A refusal comes as an answer, and nobody asks it to stop.
-                Effect::MarkMoved(_) | Effect::Standing(_) | Effect::Stopped => {}
+                Effect::Forget(_)
+                | Effect::MarkMoved(_)
+                | Effect::Standing(_)
+                | Effect::Stopped => {}
                 Effect::Alarm(alarm) => bail!("storage is not as it must be: {alarm:?}"),
                 Effect::Fatal(what) => bail!("storage failed: {what}"),
             }

@@ -105,6 +105,7 @@ impl World {
                 queue.jobs.push_back(job);
                 self.next_job(at, worker);
             }
+            Effect::Forget(_) => {}
             Effect::MarkMoved(_) => self.bookie_call(at, Call::Report),
             Effect::Standing(standing) => {
                 let bookie = &mut self.bookies[at];
