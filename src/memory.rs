@@ -6,7 +6,7 @@ use libmimalloc_sys::{mi_option_set_default, mi_option_t};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// `mi_option_purge_delay`: after how many milliseconds freed memory is given back to the system, -1 for never.
-/// The crate names no option but has the numbers of C, <https://microsoft.github.io/mimalloc/group__options.html>.
+/// The crate has no name for it, and the numbers of C, <https://microsoft.github.io/mimalloc/group__options.html>.
 const PURGE_DELAY: mi_option_t = 15;
 
 /// Keeps memory that was freed for what comes next, unless `MIMALLOC_PURGE_DELAY` says otherwise.

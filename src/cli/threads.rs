@@ -8,8 +8,8 @@ use clap::Args;
 /// Threads for connections and everything else that does not wait for a disk.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct Threads {
-    /// Threads for connections and for keeping topics in order; the disks have threads of their own. More than there are
-    /// processors help nobody [default: one for each processor but one, which is left to the disks].
+    /// Threads for connections and for keeping topics in order; disks, and what computes for long, have threads of their own.
+    /// More than there are processors help nobody [default: one for each processor but one].
     #[arg(long, env = "LEDGERLINE_THREADS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1_024))]
     threads: Option<u16>,
 }
@@ -18,7 +18,7 @@ impl Threads {
     /// How many.
     ///
     /// One message at a time is handed from task to task, and each of two threads wakes the other one in vain: with two
-    /// processors one thread needs a sixth less of them for it, and publishes more at full rate too (`benches/README.md`).
+    /// processors one thread is faster, also where no disk is (`benches/README.md`, *What holds a thread up*).
     pub(crate) fn count(self) -> usize {
         self.threads.map_or_else(
             || {

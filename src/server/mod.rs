@@ -3,6 +3,7 @@
 mod banner;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -142,6 +143,7 @@ pub(crate) async fn meta(args: servers::Meta) -> anyhow::Result<()> {
             prefix,
             lease,
         } => {
+            check_reachable(args.listen, args.advertise.as_deref())?;
             let kept = format!("etcd {members} under {prefix}");
             let members = members.0.into_iter().map(Address::new).collect();
             let mut store = meta::store::EtcdConfig::new(members, prefix);
@@ -176,8 +178,18 @@ pub(crate) async fn meta(args: servers::Meta) -> anyhow::Result<()> {
     failed
 }
 
+/// Refuses to tell others an address that is none: they would fail to come back, and nobody would know why.
+fn check_reachable(listen: SocketAddr, advertise: Option<&str>) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        advertise.is_some() || !listen.ip().is_unspecified(),
+        "--listen {listen} means every address of this machine, and others must be told one: add --advertise HOST:PORT, where they reach it"
+    );
+    Ok(())
+}
+
 /// A bookie.
 pub(crate) async fn bookie(args: servers::Bookie) -> anyhow::Result<()> {
+    check_reachable(args.listen, args.advertise.as_deref())?;
     let stop = terminal::stop_signal();
     let host = Host::real("ledgerline");
     let admin = open_admin(&host, &args.admin_listen, &["bookie"]).await?;
@@ -213,6 +225,7 @@ pub(crate) async fn bookie(args: servers::Bookie) -> anyhow::Result<()> {
 
 /// A serving node.
 pub(crate) async fn serving(args: servers::Serving) -> anyhow::Result<()> {
+    check_reachable(args.listen, args.advertise.as_deref())?;
     let stop = terminal::stop_signal();
     let host = Host::real("ledgerline");
     let listen = Address::new(args.listen.to_string());
@@ -352,5 +365,21 @@ fn bookie_config(
             interval: storage.scrub_interval.0,
             rate: storage.scrub_rate,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_is_listened_at_but_never_told_to_others() {
+        let told = |listen: &str, advertise| check_reachable(listen.parse().unwrap(), advertise);
+        for every in ["0.0.0.0:7450", "[::]:7450"] {
+            let refusal = told(every, None).unwrap_err().to_string();
+            assert!(refusal.contains("--advertise HOST:PORT"), "{refusal}");
+            assert!(told(every, Some("node-1:7450")).is_ok());
+        }
+        assert!(told("127.0.0.1:7450", None).is_ok());
     }
 }
