@@ -143,7 +143,7 @@ async fn next_offset(
     let (_bookies, known) = tokio::sync::watch::channel(Arc::from(bookies));
     let directory = Directory::new(known);
     let pool = BookiePool::new(host, PoolConfig::default(), meta.cluster(), directory, None);
-    let (inbox, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    let (inbox, mut answers) = bookie_client::inbox();
     let link = pool.register(inbox);
     let read = Read {
         ledger: record.id,

@@ -20,7 +20,9 @@ mod space;
 
 pub use directory::Directory;
 pub use local::{LocalAdds, LocalBookie, RunParts};
-pub use pool::{BookieLink, BookiePool, Order, PoolConfig, PoolEvent, Sent};
+pub use pool::{
+    BookieLink, BookiePool, Order, PoolConfig, PoolEvent, PoolEvents, PoolInbox, Sent, inbox,
+};
 pub use proto::bookie::SpaceUse;
 pub use runs::{NoAnswer, RunReader};
 pub use space::space;

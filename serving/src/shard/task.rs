@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
-use bookie_client::{BookieLink, Directory, Order, PoolEvent, Sent};
+use bookie_client::{BookieLink, Directory, Order, PoolEvent, PoolEvents, Sent};
 use host::Host;
 use ledger::{Outcome, Over};
 use meta_client::{MetaClient, Session};
@@ -81,7 +81,7 @@ pub(super) fn start(
 ) -> (mpsc::Sender<Box<Message>>, watch::Receiver<Status>) {
     let host = host.fork(&setup.shard.to_string());
     let (inbox, requests) = mpsc::channel(INBOX);
-    let (to_pool, pool_events) = mpsc::unbounded_channel();
+    let (to_pool, pool_events) = bookie_client::inbox();
     let (to_meta, meta_events) = mpsc::channel(META_INBOX);
     let core = Shard::new(setup);
     let (status, watched) = watch::channel(core.status());
@@ -148,7 +148,7 @@ struct ShardTask {
     requests: mpsc::Receiver<Box<Message>>,
     link: BookieLink,
     directory: Directory,
-    pool_events: mpsc::UnboundedReceiver<PoolEvent>,
+    pool_events: PoolEvents,
     meta: MetaClient,
     to_meta: mpsc::Sender<Box<ShardEvent>>,
     meta_events: mpsc::Receiver<Box<ShardEvent>>,

@@ -258,13 +258,16 @@ impl Pending {
     }
 }
 
+/// Answers by the keys of the shards that asked, in the order they came.
+type Runs = Vec<(u64, Vec<Answer>)>;
+
 /// Answers as runs of answers to one shard; those before the first that nobody asked for, and what is wrong with it.
 pub(super) fn sorted(
     bookie: BookieId,
     pending: &mut Pending,
     replies: impl IntoIterator<Item = (u64, AddResult)>,
-) -> (Vec<(u64, Vec<Answer>)>, Result<(), String>) {
-    let mut runs: Vec<(u64, Vec<Answer>)> = Vec::new();
+) -> (Runs, Result<(), String>) {
+    let mut runs = Runs::new();
     for (id, result) in replies {
         let Some(Slot { key, ledger, entry }) = pending.take(id) else {
             let reason = format!("the bookie answered an add that was not asked id={id}");

@@ -114,7 +114,7 @@ mod tests {
     use futures::future::BoxFuture;
     use ledger::Answer;
     use proto::bookie_v1::ReadRunRequest;
-    use tokio::sync::{mpsc, watch};
+    use tokio::sync::watch;
     use tokio_util::sync::CancellationToken;
     use tonic::Status;
     use types::storage::{Add, AddKind, Entry};
@@ -194,8 +194,8 @@ mod tests {
         let (config, cluster) = (PoolConfig::default(), ClusterId::new(1));
         let pool = BookiePool::new(&host, config, cluster, Directory::new(told), Some(local));
         let id = BookieId::new(1);
-        let (one, mut of_one) = mpsc::unbounded_channel();
-        let (two, mut of_two) = mpsc::unbounded_channel();
+        let (one, mut of_one) = crate::inbox();
+        let (two, mut of_two) = crate::inbox();
         let (one, two) = (pool.register(one), pool.register(two));
 
         // What is asked first makes the pool turn to the bookie, and waits for it.

@@ -103,6 +103,20 @@ pub enum PoolEvent {
     Lost(BookieId),
 }
 
+/// Where a shard hears from the pool.
+pub type PoolEvents = mpsc::UnboundedReceiver<PoolEvent>;
+/// The pool's end of it.
+pub type PoolInbox = mpsc::UnboundedSender<PoolEvent>;
+
+/// Makes an inbox for [`BookiePool::register`].
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what waits is bounded by what the shard ordered; a bookie of this process cannot wait for room"
+)]
+pub fn inbox() -> (PoolInbox, PoolEvents) {
+    mpsc::unbounded_channel()
+}
+
 /// The connections of a serving node to its bookies. Clones are the same pool.
 #[derive(Clone)]
 pub struct BookiePool {
@@ -122,7 +136,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     next_key: u64,
-    inboxes: BTreeMap<u64, mpsc::UnboundedSender<PoolEvent>>,
+    inboxes: BTreeMap<u64, PoolInbox>,
     bookies: BTreeMap<BookieId, Arc<Bookie>>,
 }
 
@@ -172,7 +186,7 @@ impl BookiePool {
 
     /// Adds a shard: answers to what it orders through the returned link arrive in `inbox`, where no more waits than it
     /// ordered, and word of each bookie. The shard leaves the pool when the link is dropped.
-    pub fn register(&self, inbox: mpsc::UnboundedSender<PoolEvent>) -> BookieLink {
+    pub fn register(&self, inbox: PoolInbox) -> BookieLink {
         let mut state = self.shared.lock();
         let key = state.next_key;
         state.next_key += 1;

@@ -194,7 +194,7 @@ mod tests {
 
     use host::net::Address;
     use ledger::Request;
-    use tokio::sync::{mpsc, watch};
+    use tokio::sync::watch;
     use types::cluster::{BookieDuty, BookieRecord, BookieState};
     use types::storage::ReadLac;
     use types::{BookieId, ClusterId, Epoch, Incarnation, LedgerId, LedgerSeq, LogId};
@@ -227,7 +227,7 @@ mod tests {
             ..PoolConfig::default()
         };
         let pool = BookiePool::new(&host, config, ClusterId::new(1), Directory::new(told), None);
-        let (inbox, _events) = mpsc::unbounded_channel();
+        let (inbox, _events) = crate::inbox();
         let link = pool.register(inbox);
         let ledger = LedgerId::new(LogId::new(1), LedgerSeq::new(0));
         for _ in 0..20 {
