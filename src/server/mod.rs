@@ -25,8 +25,8 @@ use banner::Banner;
 const META_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a stop waits for what is under way.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// Tasks that a thread runs before it looks whether connections, disks or timers have something: there are few threads,
-/// and a consumer that catches up makes tasks of some tenths of a millisecond each.
+/// Tasks that a thread runs before it looks whether connections, disks or timers have something: a consumer that catches
+/// up makes tasks of some tenths of a millisecond each, one after another.
 const LOOK_AFTER: u32 = 8;
 /// The pipes of a process that holds every role.
 const META_PIPE: &str = "pipe:meta";
