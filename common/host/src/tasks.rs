@@ -159,18 +159,21 @@ impl Tasks {
     {
         let registration = self.register(name, None);
         let span = tracing::info_span!("task", name = %registration.name);
-        let guarded = async move {
-            // What the future held is dropped with it, and nothing else is looked at: the tree stops.
-            match AssertUnwindSafe(future).catch_unwind().await {
-                Ok(outcome) => {
-                    if let Some(reason) = outcome.failure() {
-                        registration.fail(reason, false);
-                    }
-                }
-                Err(panic) => registration.fail(panic_text(&*panic), true),
-            }
-        };
-        tokio::spawn(guarded.instrument(span));
+        tokio::spawn(guarded(registration, future).instrument(span));
+    }
+
+    /// The same without the task's name before its log lines: for tasks of which there are very many, or that end soon. They
+    /// say themselves whose they are.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn spawn_unlabelled<F>(&self, name: &str, future: F)
+    where
+        F: Future + Send + 'static,
+        F::Output: Outcome,
+    {
+        tokio::spawn(guarded(self.register(name, None), future));
     }
 
     /// The token that tells the tasks of this group to stop.
@@ -331,6 +334,25 @@ impl Root {
         });
         self.token.cancel();
     }
+}
+
+/// A future whose failure stops the tree. Combinators, since an async block would hold the future twice: as what it was made
+/// with, and as what it waits for.
+fn guarded<F>(registration: Registration, future: F) -> impl Future<Output = ()> + Send + 'static
+where
+    F: Future + Send + 'static,
+    F::Output: Outcome,
+{
+    // What the future held is dropped before its end is told, and nothing else is looked at: the tree stops.
+    let caught = AssertUnwindSafe(future).catch_unwind();
+    caught.map(move |ended| match ended {
+        Ok(outcome) => {
+            if let Some(reason) = outcome.failure() {
+                registration.fail(reason, false);
+            }
+        }
+        Err(panic) => registration.fail(panic_text(&*panic), true),
+    })
 }
 
 /// Something that runs. Dropping it notes that it has ended, however it did: also when its runtime is torn down.
