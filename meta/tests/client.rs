@@ -231,9 +231,14 @@ async fn session_lives_as_long_as_its_node_and_not_much_longer() {
     let host = world.node("s1");
     let client = world.connect(&host).await;
     let session = Session::open(&host, &client, serving("s1")).await.unwrap();
+    let certain = session.certain();
     host.clock.sleep(LEASE * 20).await;
     assert!(session.lease_is_certain(host.clock.now()));
-    assert!(*session.certain().borrow());
+    assert!(*certain.borrow());
+    assert!(
+        !certain.has_changed().unwrap(),
+        "who follows it hears of no renewal"
+    );
     let other = world.connect(&world.node("s2")).await;
     assert_eq!(states(&other).await, [SessionState::Live]);
     host.tasks.stop(LONG).await.unwrap();

@@ -233,7 +233,12 @@ impl Keeper {
         let until = sent.after(self.lease - self.lease / BEATS);
         self.certain_until.set(until);
         let is_certain = self.host.clock.now() < until;
-        if self.certain.send_replace(is_certain) != is_certain {
+        // Whoever follows it hears of changes alone: behind a node are all its shards.
+        let has_changed = self.certain.send_if_modified(|told| {
+            let before = std::mem::replace(told, is_certain);
+            before != is_certain
+        });
+        if has_changed {
             tracing::info!(session = %self.id, is_certain, "the lease was renewed");
         }
     }
