@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -20,7 +20,7 @@ use crate::forward::{Hop, Peers};
 use crate::moves::{Coming, REMEMBERED};
 use crate::routes::{Owner, Routes};
 use crate::services::{Frames, refuse};
-use crate::shard::{ShardHandle, ShardParts, ShardSetup, Status as Standing};
+use crate::shard::{ShardConfig, ShardHandle, ShardParts, ShardSetup, Status as Standing};
 
 /// Most topics whose records are kept. What does not fit is asked again.
 const TOPICS_MAX: usize = 100_000;
@@ -40,7 +40,9 @@ pub(crate) struct Node {
     /// Where clients reach this node.
     pub(crate) endpoint: String,
     pub(crate) meta: MetaClient,
-    pub(crate) parts: ShardParts,
+    pub(crate) parts: Arc<ShardParts>,
+    /// The configuration's part for shards, of which all have the same.
+    pub(crate) shard_config: Arc<ShardConfig>,
     pub(crate) peers: Peers,
     pub(crate) routes: Routes,
     pub(crate) topics: Mutex<BTreeMap<TopicName, TopicRecord>>,
@@ -324,10 +326,10 @@ impl Node {
             shard,
             topic: topic.clone(),
             session: self.session,
-            config: self.config.shard.clone(),
+            config: Arc::clone(&self.shard_config),
             seed: self.host.rng.u128(),
         };
-        let handle = ShardHandle::start(&self.host, setup, self.parts.clone());
+        let handle = ShardHandle::start(&self.host, setup, Arc::clone(&self.parts));
         shards.insert(shard, handle.clone());
         Ok(handle)
     }
@@ -372,6 +374,13 @@ impl Node {
         shards.collect()
     }
 
+    /// Whether a shard is served here, or is being opened or given up.
+    pub(crate) fn serves(&self, shard: ShardId) -> bool {
+        let shards = lock(&self.shards);
+        let handle = shards.get(&shard);
+        handle.is_some_and(|handle| !matches!(handle.status(), Standing::Over(_)))
+    }
+
     /// Tells a shard, or all that are served here, that its record may have changed: it finds out whether another node
     /// has taken it, and is over then.
     pub(crate) fn record_changed(&self, shard: Option<ShardId>) {
@@ -383,6 +392,20 @@ impl Node {
             }
             None => self.served().iter().for_each(ShardHandle::record_changed),
         }
+    }
+
+    /// Tells all shards that are served here that there are other bookies.
+    pub(crate) fn bookies_changed(&self) {
+        // Under the lock: a shard that is started meanwhile is told as well, or sees them itself.
+        let shards = lock(&self.shards);
+        shards.values().for_each(ShardHandle::bookies_changed);
+    }
+
+    /// Has all shards that are served here look at the lease of the node's session, and at whether the node's tasks are to
+    /// stop. One that is started meanwhile looks at both itself.
+    pub(crate) fn look(&self) {
+        let shards = lock(&self.shards);
+        shards.values().for_each(ShardHandle::look);
     }
 
     /// What the client is told when the owner refused a request or did not answer; after that it is looked up again.

@@ -157,14 +157,14 @@ impl Bound {
         let bookies = watch::Sender::new(bookies(&meta).await?);
         let directory = Directory::new(bookies.subscribe());
         let pool = PoolConfig::default();
-        let parts = ShardParts {
+        let parts = Arc::new(ShardParts {
             pool: BookiePool::new(&host, pool, meta.cluster(), directory, local_bookie),
             meta: meta.clone(),
             budget: Budget::new(config.memory),
             tails: TailMemory::new(config.tail_memory),
             lease: session.clone(),
             metrics: Arc::default(),
-        };
+        });
         let node = Arc::new(Node {
             cluster: meta.cluster(),
             session: session.id(),
@@ -180,11 +180,15 @@ impl Bound {
             balance: Balance::default(),
             is_stopping: false.into(),
             host,
+            shard_config: Arc::new(config.shard.clone()),
             config,
         });
         node.host
             .tasks
             .spawn("follow", follow(Arc::clone(&node), bookies));
+        node.host
+            .tasks
+            .spawn("follow-session", follow_session(Arc::clone(&node)));
         node.host
             .tasks
             .spawn("balance", balance::run(Arc::clone(&node)));
@@ -380,9 +384,38 @@ async fn follow(node: Arc<Node>, directory: watch::Sender<Arc<[BookieRecord]>>) 
         };
         if look {
             match bookies(&node.meta).await {
-                Ok(bookies) => drop(directory.send_replace(bookies)),
+                Ok(bookies) => tell(&node, &directory, bookies),
                 Err(error) => tracing::debug!(%error, "the bookies are not known anew"),
             }
+        }
+    }
+}
+
+/// Tells everybody when there are other bookies than before: a node has many shards, and looks often.
+fn tell(node: &Node, directory: &watch::Sender<Arc<[BookieRecord]>>, bookies: Arc<[BookieRecord]>) {
+    let has_changed = directory.send_if_modified(|known| {
+        let has_changed = *known != bookies;
+        *known = bookies;
+        has_changed
+    });
+    if has_changed {
+        node.bookies_changed();
+    }
+}
+
+/// Tells the shards when the lease of the node's session lapsed, or is certain again, and when the node's tasks are to stop.
+async fn follow_session(node: Arc<Node>) {
+    let mut certain = node.parts.lease.certain();
+    let stop = node.host.tasks.token();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return node.look(),
+            changed = certain.changed() => match changed {
+                Ok(()) => node.look(),
+                // Nobody keeps it any more: its time runs out, at which every shard looks itself.
+                Err(_) => stop.cancelled().await,
+            },
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod core;
 
+mod inbox;
 mod session;
 mod streams;
 mod task;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 
 use bookie_client::BookiePool;
 use host::metrics::Counter;
@@ -39,12 +40,12 @@ use crate::budget::Budget;
 use crate::metrics::Metrics;
 use crate::tail_memory::TailMemory;
 use core::{Request, ShardEvent};
-use session::{Bell, channel};
+use inbox::{Came, Inbox, Message};
+use session::channel;
 use streams::{Batch, Slot, Streams};
-use task::Message;
 
-/// What a shard's task works with.
-#[derive(Debug, Clone)]
+/// What the shards of a node work with.
+#[derive(Debug)]
 pub struct ShardParts {
     /// The node's connections to the bookies.
     pub pool: BookiePool,
@@ -67,9 +68,7 @@ pub struct ShardHandle {
 }
 
 struct Shared {
-    inbox: mpsc::Sender<Box<Message>>,
-    status: watch::Receiver<Status>,
-    bell: Arc<Bell>,
+    inbox: Arc<Inbox>,
     budget: Budget,
     clock: Clock,
     topic: TopicName,
@@ -135,17 +134,14 @@ pub struct ConsumerInput {
 
 impl ShardHandle {
     /// Begins to serve a shard.
-    pub fn start(host: &Host, setup: ShardSetup, parts: ShardParts) -> Self {
-        let bell = Arc::new(Bell::default());
+    pub fn start(host: &Host, setup: ShardSetup, parts: Arc<ShardParts>) -> Self {
         let budget = parts.budget.clone();
         let (topic, since) = (setup.topic.clone(), host.clock.now());
         let work = Arc::<Counter>::default();
         let streams = Streams::new(Arc::clone(&parts.metrics), Arc::clone(&work));
-        let (inbox, status) = task::start(host, setup, parts, Arc::clone(&bell), streams);
+        let inbox = task::start(host, setup, parts, streams);
         let shared = Shared {
             inbox,
-            status,
-            bell,
             budget,
             clock: host.clock.clone(),
             topic,
@@ -175,12 +171,7 @@ impl ShardHandle {
 
     /// How far it is.
     pub fn status(&self) -> Status {
-        self.shared.status.borrow().clone()
-    }
-
-    /// How far it is, now and later.
-    pub fn watch_status(&self) -> watch::Receiver<Status> {
-        self.shared.status.clone()
+        self.shared.inbox.status()
     }
 
     /// Waits until it serves.
@@ -193,18 +184,12 @@ impl ShardHandle {
     ///
     /// Safe.
     pub async fn opened(&self) -> Result<Epoch, Problem> {
-        let mut status = self.shared.status.clone();
-        loop {
-            match &*status.borrow_and_update() {
-                Status::Serving { epoch } => return Ok(*epoch),
-                Status::Over(problem) => return Err(problem.clone()),
-                Status::Releasing => return Err(self.problem()),
-                Status::Opening { .. } => {}
-            }
-            if status.changed().await.is_err() {
-                return Err(self.problem());
-            }
-        }
+        let found = |status: &Status| match status {
+            Status::Serving { epoch } => Some(Ok(*epoch)),
+            Status::Over(_) | Status::Releasing => Some(Err(task::problem_of(status))),
+            Status::Opening { .. } => None,
+        };
+        self.shared.inbox.until(found).await
     }
 
     /// Waits until it is over, and says why.
@@ -213,15 +198,11 @@ impl ShardHandle {
     ///
     /// Safe.
     pub async fn over(&self) -> Problem {
-        let mut status = self.shared.status.clone();
-        loop {
-            if let Status::Over(problem) = &*status.borrow_and_update() {
-                return problem.clone();
-            }
-            if status.changed().await.is_err() {
-                return self.problem();
-            }
-        }
+        let found = |status: &Status| match status {
+            Status::Over(problem) => Some(Problem::clone(problem)),
+            _ => None,
+        };
+        self.shared.inbox.until(found).await
     }
 
     /// Opens a producer stream. While the shard is being opened this waits, as long as its configuration says.
@@ -313,7 +294,7 @@ impl ShardHandle {
             count,
             body,
         };
-        let (inlet, mut outputs) = channel(stream, &self.shared.bell);
+        let (inlet, mut outputs) = channel(stream, &self.shared.inbox);
         self.send(Message::Open {
             request,
             inlet,
@@ -393,7 +374,20 @@ impl ShardHandle {
     /// Tells that the shard's record changed in meta, or that changes may have been missed: it is read again, and shows
     /// whether another node has taken the shard.
     pub fn record_changed(&self) {
-        self.shared.bell.ring(|rung| rung.has_record_changed = true);
+        let tell = |came: &mut Came| came.has_record_changed = true;
+        self.shared.inbox.ring(tell);
+    }
+
+    /// Tells that there are other bookies than before.
+    pub fn bookies_changed(&self) {
+        let tell = |came: &mut Came| came.have_bookies_changed = true;
+        self.shared.inbox.ring(tell);
+    }
+
+    /// Has the shard look at the lease of the node's session, and at whether its tasks are to stop: one task of the node
+    /// follows both, not one for each shard.
+    pub fn look(&self) {
+        self.shared.inbox.ring(|_| {});
     }
 
     /// What a client is told that cannot be served here now.
@@ -415,7 +409,7 @@ impl ShardHandle {
     /// Opens a stream and waits for what it is told first.
     async fn open(&self, request: Request) -> Result<(Told, Outputs), Problem> {
         let stream = request.stream().expect("what opens a stream names it");
-        let (inlet, mut outputs) = channel(stream, &self.shared.bell);
+        let (inlet, mut outputs) = channel(stream, &self.shared.inbox);
         self.send(Message::Open {
             request,
             inlet,
@@ -431,8 +425,11 @@ impl ShardHandle {
     }
 
     async fn send(&self, message: Message) -> Result<(), Problem> {
-        let sent = self.shared.inbox.send(Box::new(message)).await;
-        sent.map_err(|_| self.problem())
+        if self.shared.inbox.send(message).await {
+            Ok(())
+        } else {
+            Err(self.problem())
+        }
     }
 
     fn odd_answer(&self) -> Problem {
@@ -610,6 +607,12 @@ fn outcome_unknown(why: &str) -> Problem {
         Reason::OutcomeUnknown,
         format!("it may or may not have been done: {why}"),
     )
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.inbox.ring(|came| came.is_abandoned = true);
+    }
 }
 
 impl fmt::Debug for ShardHandle {

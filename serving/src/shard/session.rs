@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use topic::StreamId;
 
 use super::Told;
+use super::inbox::Inbox;
 
 /// Most things that wait for a stream to read them. Legitimate clients stay far below: in flight and unacked are bounded.
 const OUTBOX_MAX: usize = 65_536;
@@ -59,46 +60,6 @@ impl Credit {
 
     fn minus(self, other: Self) -> Self {
         self.each(other, |a, b| a - b)
-    }
-}
-
-/// What the shard's task is rung for without a request: streams that ended or were read, and news of the shard's record.
-#[derive(Debug, Default)]
-pub(super) struct Bell {
-    rung: Mutex<Rung>,
-    notify: Notify,
-}
-
-/// What a [`Bell`] was rung for.
-#[derive(Debug, Default)]
-pub(super) struct Rung {
-    /// Streams that ended.
-    pub(super) closed: Vec<StreamId>,
-    /// Consumers' streams whose outbox was emptied.
-    pub(super) read: Vec<StreamId>,
-    /// The shard's record changed in meta.
-    pub(super) has_record_changed: bool,
-}
-
-impl Bell {
-    /// Tells the shard's task something.
-    pub(super) fn ring(&self, tell: impl FnOnce(&mut Rung)) {
-        tell(&mut lock(&self.rung));
-        self.notify.notify_one();
-    }
-
-    /// Takes what was told since the last call.
-    pub(super) fn take(&self) -> Rung {
-        std::mem::take(&mut *lock(&self.rung))
-    }
-
-    /// Waits until there may be something to take.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is missed.
-    pub(super) async fn rung(&self) {
-        self.notify.notified().await;
     }
 }
 
@@ -210,11 +171,11 @@ impl Window {
 pub struct Outputs {
     stream: StreamId,
     outbox: Arc<Outbox>,
-    bell: Arc<Bell>,
+    inbox: Arc<Inbox>,
 }
 
 /// Makes both ends of a stream's outbox.
-pub(super) fn channel(stream: StreamId, bell: &Arc<Bell>) -> (Inlet, Outputs) {
+pub(super) fn channel(stream: StreamId, inbox: &Arc<Inbox>) -> (Inlet, Outputs) {
     let outbox = Arc::new(Outbox::default());
     let inlet = Inlet {
         outbox: Arc::clone(&outbox),
@@ -222,7 +183,7 @@ pub(super) fn channel(stream: StreamId, bell: &Arc<Bell>) -> (Inlet, Outputs) {
     let outputs = Outputs {
         stream,
         outbox,
-        bell: Arc::clone(bell),
+        inbox: Arc::clone(inbox),
     };
     (inlet, outputs)
 }
@@ -280,7 +241,7 @@ impl Outputs {
         let is_waited_for = std::mem::take(&mut inner.wants_attention);
         drop(inner);
         if is_waited_for {
-            self.bell.ring(|rung| rung.read.push(self.stream));
+            self.inbox.ring(|came| came.read.push(self.stream));
         }
         Some(true)
     }
@@ -296,7 +257,7 @@ impl Drop for Outputs {
     fn drop(&mut self) {
         // In this order: whoever sees the stream after it was told closed sees that it is.
         lock(&self.outbox.inner).is_closed = true;
-        self.bell.ring(|rung| rung.closed.push(self.stream));
+        self.inbox.ring(|came| came.closed.push(self.stream));
     }
 }
 

@@ -274,6 +274,17 @@ impl Streams {
         }
     }
 
+    /// Gives back the room that it has from busier times.
+    pub(super) fn shrink(&mut self) {
+        if self.streams.is_empty() {
+            self.streams = BTreeMap::new();
+        }
+        self.touched.shrink_to_fit();
+        self.left.shrink_to_fit();
+        self.leaving.shrink_to_fit();
+        self.answered.shrink_to_fit();
+    }
+
     /// Ends every stream.
     pub(super) fn end_all(&mut self, problem: &Problem) {
         for id in self.streams.keys().copied().collect::<Vec<_>>() {
@@ -305,19 +316,27 @@ mod tests {
         SubscriptionId, WallTime,
     };
 
-    use super::super::session::{Bell, Outputs, channel};
+    use super::super::core::Status;
+    use super::super::inbox::{Came, Inbox};
+    use super::super::session::{Outputs, channel};
     use super::*;
     use crate::budget::Budget;
 
     const ID: StreamId = StreamId::new(1);
     const MIB: i64 = 1 << 20;
 
-    fn opened(mut request: Request) -> (Streams, Outputs, Arc<Bell>, Request) {
-        let bell = Arc::new(Bell::default());
-        let (inlet, outputs) = channel(ID, &bell);
+    fn opened(mut request: Request) -> (Streams, Outputs, Arc<Inbox>, Request) {
+        let inbox = Arc::new(Inbox::new(Status::Releasing));
+        let (inlet, outputs) = channel(ID, &inbox);
         let mut streams = Streams::default();
         streams.open(&mut request, inlet, None);
-        (streams, outputs, bell, request)
+        (streams, outputs, inbox, request)
+    }
+
+    fn came(inbox: &Inbox) -> Came {
+        let mut came = Came::default();
+        inbox.ring(|it| std::mem::swap(it, &mut came));
+        came
     }
 
     fn batch(budget: &Budget, bytes: usize) -> Batch {
@@ -327,17 +346,17 @@ mod tests {
         }
     }
 
-    fn producer() -> (Streams, Outputs, Arc<Bell>) {
+    fn producer() -> (Streams, Outputs, Arc<Inbox>) {
         let open = OpenProducer {
             stream: ID,
             name: None,
             resume: false,
         };
-        let (streams, outputs, bell, _) = opened(Request::OpenProducer(open));
-        (streams, outputs, bell)
+        let (streams, outputs, inbox, _) = opened(Request::OpenProducer(open));
+        (streams, outputs, inbox)
     }
 
-    fn consumer(permits: (i64, i64)) -> (Streams, Outputs, Arc<Bell>, (i64, i64)) {
+    fn consumer(permits: (i64, i64)) -> (Streams, Outputs, Arc<Inbox>, (i64, i64)) {
         let open = OpenConsumer {
             stream: ID,
             subscription: SubscriptionId::new(1),
@@ -348,11 +367,11 @@ mod tests {
             permits,
             codecs: Codecs::NONE,
         };
-        let (streams, outputs, bell, request) = opened(Request::OpenConsumer(open));
+        let (streams, outputs, inbox, request) = opened(Request::OpenConsumer(open));
         let Request::OpenConsumer(open) = request else {
             panic!("it is still the opening of a consumer");
         };
-        (streams, outputs, bell, open.permits)
+        (streams, outputs, inbox, open.permits)
     }
 
     fn permits(messages: i64, bytes: i64) -> Request {
@@ -417,7 +436,7 @@ mod tests {
     fn batches_of_a_client_that_is_gone_take_memory_until_they_are_on_disk() {
         let unconfirmed = |start, end| Some(OffsetRange::new(Offset::new(start), Offset::new(end)));
         let budget = Budget::new(ByteSize::new(100));
-        let (mut streams, _outputs, _bell) = producer();
+        let (mut streams, _outputs, _inbox) = producer();
         streams.took(ID, batch(&budget, 10));
         streams.took(ID, batch(&budget, 20));
         streams.tell(ID, Told::Receipt(receipt(0, true)));
@@ -432,7 +451,7 @@ mod tests {
     #[test]
     fn a_shard_that_serves_no_more_gives_all_memory_back() {
         let budget = Budget::new(ByteSize::new(100));
-        let (mut streams, _outputs, _bell) = producer();
+        let (mut streams, _outputs, _inbox) = producer();
         streams.took(ID, batch(&budget, 10));
         streams.close(ID);
         streams.settle(None);
@@ -442,7 +461,7 @@ mod tests {
     #[test]
     fn a_refusal_waits_for_the_receipts_before_it() {
         let budget = Budget::new(ByteSize::new(100));
-        let (mut streams, mut outputs, _bell) = producer();
+        let (mut streams, mut outputs, _inbox) = producer();
         for _ in 0..2 {
             streams.took(ID, batch(&budget, 10));
         }
@@ -471,7 +490,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_ended_is_read_to_its_end() {
-        let (mut streams, mut outputs, _bell) = producer();
+        let (mut streams, mut outputs, _inbox) = producer();
         streams.tell(ID, Told::Receipt(receipt(0, true)));
         streams.tell(ID, Told::Finished);
         streams.flush(&mut Vec::new());
@@ -484,13 +503,13 @@ mod tests {
 
     #[test]
     fn dropping_the_reader_closes_the_stream_and_whatever_is_known_of_it() {
-        let (mut streams, outputs, bell) = producer();
+        let (mut streams, outputs, inbox) = producer();
         drop(outputs);
-        assert_eq!(bell.take().closed, [ID]);
+        assert_eq!(came(&inbox).closed, [ID]);
         assert!(streams.close(ID));
         assert!(!streams.close(ID));
 
-        let (inlet, outputs) = channel(ID, &bell);
+        let (inlet, outputs) = channel(ID, &inbox);
         assert!(!inlet.is_closed());
         drop(outputs);
         assert!(
@@ -501,7 +520,7 @@ mod tests {
 
     #[test]
     fn dropping_the_shard_ends_the_reader() {
-        let (streams, mut outputs, _bell) = producer();
+        let (streams, mut outputs, _inbox) = producer();
         assert_eq!(outputs.try_next(&mut Vec::new()), None);
         drop(streams);
         assert_eq!(outputs.try_next(&mut Vec::new()), Some(false));
@@ -509,7 +528,7 @@ mod tests {
 
     #[test]
     fn a_client_that_does_not_read_holds_a_few_mebibytes_whatever_it_granted() {
-        let (mut streams, mut outputs, bell, first) = consumer((1_000_000, 1 << 40));
+        let (mut streams, mut outputs, inbox, first) = consumer((1_000_000, 1 << 40));
         assert_eq!(first, (32_768, 4 * MIB));
         let mut requests = Vec::new();
         for _ in 0..4 {
@@ -517,16 +536,16 @@ mod tests {
             streams.flush(&mut requests);
         }
         assert_eq!(requests, [], "nothing more before it reads");
-        assert_eq!(bell.take().read, []);
+        assert_eq!(came(&inbox).read, []);
 
         outputs.try_next(&mut Vec::new());
-        assert_eq!(bell.take().read, [ID], "its reading is told");
+        assert_eq!(came(&inbox).read, [ID], "its reading is told");
         assert_eq!(streams.read(ID), Some(permits(0, 4 * MIB)));
     }
 
     #[test]
     fn many_small_messages_wait_within_a_window_of_their_own() {
-        let (mut streams, mut outputs, _bell, _) = consumer((1_000_000, 1 << 40));
+        let (mut streams, mut outputs, _inbox, _) = consumer((1_000_000, 1 << 40));
         let mut requests = Vec::new();
         for _ in 0..32_768 {
             streams.tell(ID, delivery(1));
@@ -539,7 +558,7 @@ mod tests {
 
     #[test]
     fn what_a_small_grant_allows_is_passed_on_to_the_last_byte() {
-        let (mut streams, mut outputs, _bell, first) = consumer((10, 100));
+        let (mut streams, mut outputs, _inbox, first) = consumer((10, 100));
         assert_eq!(first, (10, 100));
         streams.tell(ID, delivery(100));
         streams.flush(&mut Vec::new());
@@ -551,7 +570,7 @@ mod tests {
 
     #[test]
     fn grants_never_exceed_their_sum_and_what_cannot_be_counted_is_refused() {
-        let (mut streams, mut outputs, _bell, first) = consumer((1, i64::MAX));
+        let (mut streams, mut outputs, _inbox, first) = consumer((1, i64::MAX));
         assert_eq!(first, (1, 4 * MIB));
         assert_eq!(streams.grant(permits(1, i64::MAX)), None);
         streams.flush(&mut Vec::new());
@@ -568,7 +587,7 @@ mod tests {
 
     #[test]
     fn an_overdrawn_byte_permit_is_paid_back_first() {
-        let (mut streams, mut outputs, _bell, _) = consumer((10, 10));
+        let (mut streams, mut outputs, _inbox, _) = consumer((10, 10));
         streams.tell(ID, delivery(5 << 20));
         streams.flush(&mut Vec::new());
         outputs.try_next(&mut Vec::new());

@@ -1,5 +1,7 @@
 //! From two logs to a machine: the fold that a new owner runs before it serves.
 
+use std::sync::Arc;
+
 use types::topic::{SubscriptionRecord, SubscriptionState};
 use types::{Epoch, Generation, Offset};
 
@@ -28,7 +30,7 @@ pub struct Opened {
 /// Reads both logs, first state, then headers. The crate's text says where to begin.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Opening {
-    config: Config,
+    config: Arc<Config>,
     folded: Folded,
     /// What the state log said, once the first header came.
     state: Option<State>,
@@ -72,9 +74,9 @@ pub enum OpeningError {
 
 impl Opening {
     /// Begins with nothing.
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: impl Into<Arc<Config>>) -> Self {
         Self {
-            config,
+            config: config.into(),
             folded: Folded::default(),
             state: None,
             covered: None,

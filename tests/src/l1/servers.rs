@@ -1,6 +1,7 @@
 //! Serving nodes: the real core of a shard, a session with meta, and what lies between the core and the world.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use ledger::Candidate;
 use topic::StreamId;
@@ -39,7 +40,7 @@ pub(super) struct Server {
     calls: BTreeMap<u64, Call>,
     pub(super) waiting: Vec<(u64, Opening)>,
     pub(super) is_looking: bool,
-    pub(super) candidates: Vec<Candidate>,
+    pub(super) candidates: Arc<[Candidate]>,
     pub(super) began: Nanos,
 }
 
@@ -127,7 +128,7 @@ impl Server {
             calls: BTreeMap::new(),
             waiting: Vec::new(),
             is_looking: false,
-            candidates: Vec::new(),
+            candidates: Arc::default(),
             began: 0,
         }
     }
@@ -314,7 +315,7 @@ impl World {
                 self.server_crash(at, 100 * MS);
             }
             (Call::Directory, MetaAnswer::Query(Ok(Answer::Bookies(bookies)))) => {
-                let candidates: Vec<Candidate> = bookies
+                let candidates: Arc<[Candidate]> = bookies
                     .iter()
                     .filter(|bookie| bookie.duty == BookieDuty::Active)
                     .map(|bookie| Candidate {

@@ -1,5 +1,6 @@
 //! What a seed makes of a run: how large the world is, how it is configured, and which harm may be done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use host::Rng;
@@ -124,7 +125,7 @@ pub struct Swarm {
     /// Whether producers cut their batches anew when they repeat them.
     pub recuts: bool,
     /// The serving nodes' configuration.
-    pub shard: ShardConfig,
+    pub shard: Arc<ShardConfig>,
     /// Whether messages that every subscription acked are dropped.
     pub trims: bool,
     /// How long they stay all the same.
@@ -200,7 +201,7 @@ impl Swarm {
             recuts: rng.one_in(6),
             trims,
             retention,
-            shard,
+            shard: Arc::new(shard),
             journal: ByteSize::new([32 << 10, 64 << 10, 256 << 10][rng.index(3)]),
             memtable: ByteSize::new([4 << 10, 16 << 10, 64 << 10][rng.index(3)]),
             repairs: false,
@@ -233,7 +234,7 @@ fn shard_config(rng: &Rng) -> ShardConfig {
     let ms = Duration::from_millis;
     let defaults = ShardConfig::default();
     ShardConfig {
-        topic: topic::Config {
+        topic: Arc::new(topic::Config {
             recent_batches: 8 + rng.index(56),
             producer_batches_max: 8,
             snapshot_every: ByteSize::new(1 << rng.within(10..=17)),
@@ -243,9 +244,9 @@ fn shard_config(rng: &Rng) -> ShardConfig {
             state_roll: ByteSize::new(1 << rng.within(12..=18)),
             unacked_max: rng.within(3..=200),
             read_bytes: ByteSize::new(1 << rng.within(9..=16)),
-            ..defaults.topic
-        },
-        ledger: ledger::Config {
+            ..topic::Config::clone(&defaults.topic)
+        }),
+        ledger: Arc::new(ledger::Config {
             ledger_entries_max: [1, 3, 20, 200, 1_000_000][rng.index(5)],
             retry_after: ms(200),
             resend_after: ms(500 + rng.below(2_000)),
@@ -254,8 +255,8 @@ fn shard_config(rng: &Rng) -> ShardConfig {
             trouble_time: ms(2_000),
             seal_interval_min: ms(200 + rng.below(3_000)),
             recovery_window: 1 + rng.index(16),
-            ..defaults.ledger
-        },
+            ..*defaults.ledger
+        }),
         tail_cache: ByteSize::new([0, 2 << 10, 16 << 20][rng.index(3)]),
         read_ahead: ByteSize::new(1 << rng.within(9..=18)),
         read_timeout: ms(2_000),

@@ -212,7 +212,8 @@ impl Machine {
         config.lease = self.swarm.lease;
         config.message_max = ByteSize::kib(64);
         config.batch_max = ByteSize::kib(256);
-        config.shard.ledger.ledger_entries_max = self.swarm.ledger_entries;
+        let ledger = Arc::make_mut(&mut config.shard.ledger);
+        ledger.ledger_entries_max = self.swarm.ledger_entries;
         config.shard.trim_interval = Duration::from_secs(2);
         config.balance.interval = Some(self.swarm.balance);
         config.balance.rest = 2 * self.swarm.balance;

@@ -104,17 +104,29 @@ pub enum PoolEvent {
 }
 
 /// Where a shard hears from the pool.
-pub type PoolEvents = mpsc::UnboundedReceiver<PoolEvent>;
-/// The pool's end of it.
-pub type PoolInbox = mpsc::UnboundedSender<PoolEvent>;
+pub trait PoolInbox: fmt::Debug + Send + Sync + 'static {
+    /// Takes what the pool tells. Never waits, and never calls the pool.
+    fn tell(&self, event: PoolEvent);
+}
 
-/// Makes an inbox for [`BookiePool::register`].
+/// The other end of [`inbox`].
+pub type PoolEvents = mpsc::UnboundedReceiver<PoolEvent>;
+
+impl PoolInbox for mpsc::UnboundedSender<PoolEvent> {
+    fn tell(&self, event: PoolEvent) {
+        // Who is gone needs no answer.
+        let _ = self.send(event);
+    }
+}
+
+/// Makes an inbox for [`BookiePool::register`] out of a channel, for those who have none of their own.
 #[expect(
     clippy::disallowed_methods,
-    reason = "what waits is bounded by what the shard ordered; a bookie of this process cannot wait for room"
+    reason = "what waits is bounded by what was ordered; a bookie of this process cannot wait for room"
 )]
-pub fn inbox() -> (PoolInbox, PoolEvents) {
-    mpsc::unbounded_channel()
+pub fn inbox() -> (Arc<dyn PoolInbox>, PoolEvents) {
+    let (inbox, events) = mpsc::unbounded_channel();
+    (Arc::new(inbox), events)
 }
 
 /// The connections of a serving node to its bookies. Clones are the same pool.
@@ -136,7 +148,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     next_key: u64,
-    inboxes: BTreeMap<u64, PoolInbox>,
+    inboxes: BTreeMap<u64, Arc<dyn PoolInbox>>,
     bookies: BTreeMap<BookieId, Arc<Bookie>>,
 }
 
@@ -186,7 +198,7 @@ impl BookiePool {
 
     /// Adds a shard: answers to what it orders through the returned link arrive in `inbox`, where no more waits than it
     /// ordered, and word of each bookie. The shard leaves the pool when the link is dropped.
-    pub fn register(&self, inbox: PoolInbox) -> BookieLink {
+    pub fn register(&self, inbox: Arc<dyn PoolInbox>) -> BookieLink {
         let mut state = self.shared.lock();
         let key = state.next_key;
         state.next_key += 1;
@@ -283,15 +295,14 @@ impl Shared {
     /// Puts an event into one shard's inbox.
     fn tell(&self, key: u64, event: PoolEvent) {
         if let Some(inbox) = self.lock().inboxes.get(&key) {
-            // A shard that is gone needs no answer.
-            let _ = inbox.send(event);
+            inbox.tell(event);
         }
     }
 
     /// Puts an event into every shard's inbox.
     fn tell_all(&self, event: &PoolEvent) {
         for inbox in self.lock().inboxes.values() {
-            let _ = inbox.send(event.clone());
+            inbox.tell(event.clone());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the owner knows of the bookies beyond its open ledgers.
 
+use std::sync::Arc;
+
 use types::{BookieId, LedgerId, MonoTime, Quorum};
 
 use crate::config::Config;
@@ -8,14 +10,14 @@ use crate::ensemble::{Candidate, choose, healthy};
 /// The registered bookies, whose connection is broken, and who gave trouble.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Bookies {
-    candidates: Vec<Candidate>,
+    candidates: Arc<[Candidate]>,
     lost: Vec<BookieId>,
     /// Until when a bookie is not chosen.
     trouble: Vec<(BookieId, MonoTime)>,
 }
 
 impl Bookies {
-    pub(super) fn replace(&mut self, candidates: Vec<Candidate>) {
+    pub(super) fn replace(&mut self, candidates: Arc<[Candidate]>) {
         self.candidates = candidates;
     }
 

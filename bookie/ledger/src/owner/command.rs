@@ -73,7 +73,7 @@ impl Owner {
     pub(super) fn ask_meta(&mut self, now: MonoTime, asked: Asked, effects: &mut Vec<Effect>) {
         assert!(self.in_flight.is_none(), "one command is in flight at most");
         effects.push(asked.effect());
-        self.in_flight = Some(InFlight::new(asked, now, &self.config));
+        self.in_flight = Some(Box::new(InFlight::new(asked, now, &self.config)));
     }
 
     /// Asks meta for a change, planned on the record as last seen.
@@ -383,7 +383,7 @@ impl Owner {
         let link = view.record.chain(kind).tail();
         let first_offset = link.expect("a tail has a link").first_offset;
         let is_lost = |bookie: BookieId| self.bookies.is_lost(bookie);
-        let (epoch, with) = (view.record.epoch, (now, &self.config));
+        let (epoch, with) = (view.record.epoch, (now, &*self.config));
         let writer = Writer::new(record, epoch, first_offset, is_lost, with);
         effects.push(Effect::Extended {
             log: kind,

@@ -1,5 +1,7 @@
 //! What happens to an owner and what it wants done.
 
+use std::sync::Arc;
+
 use types::chain::{Claim, LedgerRecord, LinkEnd, LogKind, ShardCommand, ShardView};
 use types::{BookieId, CommandId, EntryId, Epoch, LedgerId, LedgerSeq, Offset, Payload, Reason};
 
@@ -12,7 +14,7 @@ pub enum Event {
     /// Begin: claim the shard.
     Claim,
     /// The registered bookies as they stand now; replaces what was told before.
-    Candidates(Vec<Candidate>),
+    Candidates(Arc<[Candidate]>),
     /// Append an entry to a log. Entries of a log are confirmed in the order they come in. Before
     /// [`Effect::Opened`] they wait; after [`Effect::Over`] they are ignored.
     Append {

@@ -10,6 +10,8 @@
 //! - Every [`Effect::Command`] and [`Effect::Claim`] is answered by an [`Event::Outcome`]; when in doubt by
 //!   [`Outcome::Unknown`]. The same command may be emitted again, to be sent again as it is.
 
+use std::sync::Arc;
+
 use types::chain::{Claim, LogKind, ShardView};
 use types::storage::{AddResult, LacResult, ReadResult};
 use types::{
@@ -58,14 +60,14 @@ pub struct Owner {
     session: SessionId,
     seed: u128,
     commands_issued: u64,
-    config: Config,
+    config: Arc<Config>,
     phase: Phase,
     /// The record as last seen with this owner in it; none before the claim is committed.
     view: Option<Box<ShardView>>,
     bookies: Bookies,
     logs: [Log; 2],
     /// The one claim or command whose outcome is not known.
-    in_flight: Option<InFlight>,
+    in_flight: Option<Box<InFlight>>,
     /// Which log's turn it is for the one command.
     next_turn: usize,
     leaving: Option<Leaving>,
@@ -85,17 +87,23 @@ impl Owner {
     ///
     /// `seed` is 128 random bits, fresh for each owner: its n-th command has the id `seed` + n · φ, φ being an odd
     /// constant, so an owner never repeats one and two owners share one only by an accident of 2⁻¹²⁸.
-    pub fn new(shard: ShardId, session: SessionId, seed: u128, config: Config) -> Self {
+    pub fn new(
+        shard: ShardId,
+        session: SessionId,
+        seed: u128,
+        config: impl Into<Arc<Config>>,
+    ) -> Self {
+        let config = config.into();
         Self {
             shard,
             session,
             seed,
             commands_issued: 0,
+            logs: LogKind::BOTH.map(|kind| Log::new(kind, &config)),
             config,
             phase: Phase::New,
             view: None,
             bookies: Bookies::default(),
-            logs: LogKind::BOTH.map(|kind| Log::new(kind, &config)),
             in_flight: None,
             next_turn: 0,
             leaving: None,

@@ -1,5 +1,6 @@
 //! The limits and the patience of a shard.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use types::ByteSize;
@@ -8,9 +9,9 @@ use types::ByteSize;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ShardConfig {
     /// Of producers, subscriptions and consumers.
-    pub topic: topic::Config,
+    pub topic: Arc<topic::Config>,
     /// Of the writer of both logs.
-    pub ledger: ledger::Config,
+    pub ledger: Arc<ledger::Config>,
     /// Bytes of the newest confirmed entries that are kept in memory for all subscriptions.
     pub tail_cache: ByteSize,
     /// Bytes that are read from the bookies ahead of one subscription that follows the log in order.
@@ -54,11 +55,11 @@ pub enum ShardConfigError {
 impl Default for ShardConfig {
     fn default() -> Self {
         Self {
-            topic: topic::Config::default(),
-            ledger: ledger::Config {
+            topic: Arc::default(),
+            ledger: Arc::new(ledger::Config {
                 ledger_bytes_max: ByteSize::mib(1024),
                 ..ledger::Config::default()
-            },
+            }),
             tail_cache: ByteSize::mib(8),
             read_ahead: ByteSize::mib(4),
             runs_max: 16,

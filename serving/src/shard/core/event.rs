@@ -1,5 +1,7 @@
 //! What happens to a shard, and what it wants done.
 
+use std::sync::Arc;
+
 use ledger::{Candidate, Outcome, Over, Stuck};
 use topic::{
     Ack, AckResult, ConsumerReady, Delivery, Extend, Heartbeat, Nack, OpenConsumer, OpenProducer,
@@ -34,7 +36,7 @@ pub enum ShardEvent {
     /// A client asks for something. Before the shard serves it waits, bounded in number and time.
     Request(Request),
     /// The registered bookies as they stand now; replaces what was told before.
-    Candidates(Vec<Candidate>),
+    Candidates(Arc<[Candidate]>),
     /// A bookie answered a [`ShardEffect::Send`].
     Answer {
         /// Which bookie.

@@ -33,6 +33,7 @@ pub use config::{ShardConfig, ShardConfigError};
 pub use event::{Ended, QueryId, Request, ShardEffect, ShardEvent, Told};
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ledger::{Candidate, Outcome, Owner};
 use topic::{OffsetRange, TopicStats};
@@ -63,7 +64,7 @@ pub enum Status {
     /// It is being given up.
     Releasing,
     /// It is over; what clients are told.
-    Over(Problem),
+    Over(Box<Problem>),
 }
 
 /// Who serves what.
@@ -78,7 +79,18 @@ pub struct ShardSetup {
     /// 128 random bits, fresh for each [`Shard`]: the ids of its commands are made from it.
     pub seed: u128,
     /// Limits and patience.
-    pub config: ShardConfig,
+    pub config: Arc<ShardConfig>,
+}
+
+/// What a shard takes beside a [`Shard`] once it serves.
+#[cfg(test)]
+pub(super) const SERVING_BYTES: usize = size_of::<Serving>();
+
+/// Lists that a shard needs while it handles events ([`Shard::borrow`]).
+#[derive(Debug, Default)]
+pub struct Scratch {
+    of_owner: Vec<ledger::Effect>,
+    of_topic: Vec<topic::Effect>,
 }
 
 /// One shard served.
@@ -108,8 +120,8 @@ enum Release {
     /// Nothing is admitted, and acks that nobody waits for are gathered until then, then written.
     Draining {
         until: Option<MonoTime>,
-        /// What the owner is told then.
-        how: ledger::Event,
+        /// What the owner is told then. Boxed: a shard is as large all its life as when it goes.
+        how: Box<ledger::Event>,
     },
     /// The owner closes both logs, and hands the shard over or retires.
     HandingOver,
@@ -120,13 +132,14 @@ enum Phase {
     Claiming,
     Replaying(Box<Replay>, MessageChain),
     Serving(Box<Serving>),
-    Over(Problem),
+    Over(Box<Problem>),
 }
 
 impl Shard {
     /// A shard to be: nothing happens before [`ShardEvent::Open`].
     pub fn new(setup: ShardSetup) -> Self {
-        let owner = Owner::new(setup.shard, setup.session, setup.seed, setup.config.ledger);
+        let config = Arc::clone(&setup.config.ledger);
+        let owner = Owner::new(setup.shard, setup.session, setup.seed, config);
         Self {
             setup,
             owner,
@@ -195,6 +208,31 @@ impl Shard {
             ShardEvent::Deadline => self.expire(step),
         }
         self.settle(step);
+    }
+
+    /// Takes lists with room for what its parts want of each other while events are handled: a node has many more shards
+    /// than threads. A shard without them makes its own.
+    pub fn borrow(&mut self, scratch: &mut Scratch) {
+        self.owner_effects = std::mem::take(&mut scratch.of_owner);
+        if let Phase::Serving(serving) = &mut self.phase {
+            serving.topic_effects = std::mem::take(&mut scratch.of_topic);
+        }
+    }
+
+    /// Gives them back, empty as they are between two events.
+    pub fn give_back(&mut self, scratch: &mut Scratch) {
+        scratch.of_owner = std::mem::take(&mut self.owner_effects);
+        if let Phase::Serving(serving) = &mut self.phase {
+            scratch.of_topic = std::mem::take(&mut serving.topic_effects);
+        }
+    }
+
+    /// Gives back the room that it has from busier times: most shards of a node do nothing.
+    pub fn shrink(&mut self) {
+        self.sources.shrink();
+        if let Phase::Serving(serving) = &mut self.phase {
+            serving.shrink();
+        }
     }
 
     /// When to call again with [`ShardEvent::Deadline`].
@@ -274,7 +312,7 @@ impl Shard {
 
     /// The bookies there are. An open ledger at one that is no candidate any more, because it is drained, is rolled: its
     /// copies can move only once it is closed, and a ledger with few writes would keep the bookie for long.
-    fn candidates(&mut self, step: &Step<'_>, candidates: Vec<Candidate>) {
+    fn candidates(&mut self, step: &Step<'_>, candidates: Arc<[Candidate]>) {
         let all: BTreeSet<BookieId> = candidates.iter().map(|it| it.bookie).collect();
         self.owner(step, ledger::Event::Candidates(candidates));
         let Some(view) = self.owner.view() else {
@@ -378,7 +416,10 @@ impl Shard {
             // The topic gathers acks that nobody waits for; they are worth the moment.
             until = Some(step.now.after(self.setup.config.topic.ack_delay));
         }
-        self.release = Some(Release::Draining { until, how });
+        self.release = Some(Release::Draining {
+            until,
+            how: Box::new(how),
+        });
     }
 
     /// Hands the shard over once what gathered is written: what is appended later is stored by nobody.
@@ -394,7 +435,7 @@ impl Shard {
             _ => true,
         };
         if is_drained {
-            let how = how.clone();
+            let how = ledger::Event::clone(how);
             self.release = Some(Release::HandingOver);
             self.owner(step, how);
         }

@@ -226,7 +226,7 @@ impl Shard {
             };
             while serving.perform(step, &mut around) {}
         }
-        self.phase = Phase::Over(problem);
+        self.phase = Phase::Over(Box::new(problem));
         self.sources = Sources::default();
         step.effects.push(ShardEffect::Over(ended));
     }

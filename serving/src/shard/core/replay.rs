@@ -5,6 +5,7 @@
 //! Meta's list of subscriptions is read meanwhile. Nothing is skipped: an entry that cannot be read now is tried again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use topic::state::SnapshotFinder;
@@ -117,7 +118,7 @@ impl Replay {
             subscriptions: Vec::new(),
             has_subscriptions: false,
             stage: Stage::State(scan),
-            opening: Opening::new(shelf.config.topic.clone()),
+            opening: Opening::new(Arc::clone(&shelf.config.topic)),
             run: None,
             retry_at: None,
             waits_for: None,

@@ -38,14 +38,15 @@ pub(super) struct Around<'a> {
 pub(super) struct Serving {
     pub(super) topic_name: TopicName,
     pub(super) topic: Topic,
-    topic_effects: Vec<Effect>,
+    pub(super) topic_effects: Vec<Effect>,
     pub(super) chain: MessageChain,
     pub(super) trimmer: Trimmer,
     tail: Entries,
     /// Bytes that the tail may have.
     tail_limit: ByteSize,
     tail_used_at: MonoTime,
-    reads: Reads,
+    /// Made with the first read: most topics read nothing, or what they keep in memory.
+    reads: Option<Box<Reads>>,
     /// Appends that are not confirmed, in order; message log, then state log.
     in_flight: [VecDeque<InFlight>; 2],
     /// Bytes in the open ledger of the state log, or since it was last asked to be rolled.
@@ -79,7 +80,7 @@ impl Serving {
             tail: Entries::default(),
             tail_limit: setup.config.tail_cache,
             tail_used_at: now,
-            reads: Reads::default(),
+            reads: None,
             in_flight: [VecDeque::new(), VecDeque::new()],
             state_bytes: 0,
             is_short_of_bookies: false,
@@ -96,6 +97,13 @@ impl Serving {
     pub(super) fn limit_tail(&mut self, limit: ByteSize) {
         self.tail_limit = limit;
         self.tail.shrink(limit);
+    }
+
+    /// Gives back the room that it has from busier times.
+    pub(super) fn shrink(&mut self) {
+        for log in &mut self.in_flight {
+            log.shrink_to_fit();
+        }
     }
 
     /// The topic.
@@ -148,7 +156,8 @@ impl Serving {
 
     /// Performs what the topic wants. True when there was something.
     pub(super) fn perform(&mut self, step: &mut Step<'_>, around: &mut Around<'_>) -> bool {
-        for event in self.reads.take_answers() {
+        let answers = self.reads.as_mut().map(|reads| reads.take_answers());
+        for event in answers.into_iter().flatten() {
             self.event(step, event);
         }
         if self.topic_effects.is_empty() {
@@ -244,7 +253,7 @@ impl Serving {
             tail: &self.tail,
             sources: around.sources,
         };
-        (&mut self.reads, library)
+        (self.reads.get_or_insert_default(), library)
     }
 
     /// The owner confirmed the oldest append of a log.
@@ -389,7 +398,7 @@ impl Serving {
         let tail = (!self.tail.is_empty()).then(|| self.tail_used_at.after(TAIL_IDLE));
         [
             self.topic.deadline(),
-            self.reads.deadline(),
+            self.reads.as_ref().and_then(|reads| reads.deadline()),
             tail,
             self.trimmer.deadline(),
         ]
@@ -403,7 +412,9 @@ impl Serving {
         if self.topic.deadline().is_some_and(|at| at <= step.now) {
             self.event(step, Event::Deadline);
         }
-        if self.reads.deadline().is_some_and(|at| at <= step.now) {
+        let reads = self.reads.as_ref();
+        let reads = reads.and_then(|reads| reads.deadline());
+        if reads.is_some_and(|at| at <= step.now) {
             let (reads, mut library) = self.library(around);
             reads.expire(step, &mut library);
         }

@@ -51,7 +51,8 @@ pub(super) struct Span {
 /// The records known, the queries and the runs under way.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sources {
-    runs: Runs,
+    /// Made with the first run.
+    runs: Option<Box<Runs>>,
     outputs: Vec<(RunId, RunOutput)>,
     records: BTreeMap<LedgerId, LedgerRecord>,
     asked: BTreeSet<LedgerId>,
@@ -68,6 +69,16 @@ impl Sources {
         self.next_query += 1;
         self.queries.insert(id, purpose);
         step.effects.push(ShardEffect::Query { id, query });
+    }
+
+    /// Gives back the room that it has from busier times.
+    pub(super) fn shrink(&mut self) {
+        if self.asked.is_empty() {
+            self.asked = BTreeSet::new();
+        }
+        if self.lost.is_empty() {
+            self.lost = BTreeSet::new();
+        }
     }
 
     /// Asks for the topic's record.
@@ -91,7 +102,12 @@ impl Sources {
 
     /// A query was answered: what it was for.
     pub(super) fn answered(&mut self, query: QueryId) -> Option<Purpose> {
-        self.queries.remove(&query)
+        let purpose = self.queries.remove(&query);
+        if self.queries.is_empty() {
+            // A map that was emptied keeps a node, as large as eleven entries.
+            self.queries = BTreeMap::new();
+        }
+        purpose
     }
 
     /// Keeps a ledger's record: its creation never changes, and its bookies only when a copy of it moved, which reads
@@ -151,8 +167,8 @@ impl Sources {
             speculate_after: config.speculate_after,
             retry_after: config.retry_after,
         };
-        self.runs
-            .start(step.now, plan, step.effects, &mut self.outputs)
+        let runs = self.runs.get_or_insert_default();
+        runs.start(step.now, plan, step.effects, &mut self.outputs)
     }
 
     /// Connected bookies that do not keep readers waiting first, begun at a place of the ledger's own: readers of one ledger meet at one bookie's cache,
@@ -165,19 +181,24 @@ impl Sources {
             let turn = usize::try_from(place % len).expect("it is below a length");
             order.rotate_left(turn);
         }
-        order.sort_by_key(|it| (self.lost.contains(it), self.runs.is_slow(*it, now)));
+        let runs = self.runs.as_ref();
+        let is_slow = |id| runs.is_some_and(|runs| runs.is_slow(id, now));
+        order.sort_by_key(|it| (self.lost.contains(it), is_slow(*it)));
         order
     }
 
     /// Nobody waits for a run any more.
     pub(super) fn cancel(&mut self, run: RunId) {
-        self.runs.cancel(run);
+        if let Some(runs) = &mut self.runs {
+            runs.cancel(run);
+        }
     }
 
     /// Items of an answer came.
     pub(super) fn items(&mut self, step: &mut Step<'_>, answer: (u64, Vec<RunItem>, bool)) {
-        self.runs
-            .items(step.now, answer, step.effects, &mut self.outputs);
+        if let Some(runs) = &mut self.runs {
+            runs.items(step.now, answer, step.effects, &mut self.outputs);
+        }
     }
 
     /// Takes what became of the runs since the last call.
@@ -196,12 +217,14 @@ impl Sources {
 
     /// When to call [`Sources::expire`].
     pub(super) fn deadline(&self) -> Option<MonoTime> {
-        self.runs.deadline()
+        self.runs.as_ref().and_then(|runs| runs.deadline())
     }
 
     /// Time has passed.
     pub(super) fn expire(&mut self, step: &mut Step<'_>) {
-        self.runs.expire(step.now, step.effects, &mut self.outputs);
+        if let Some(runs) = &mut self.runs {
+            runs.expire(step.now, step.effects, &mut self.outputs);
+        }
     }
 }
 

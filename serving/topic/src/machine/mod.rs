@@ -4,6 +4,7 @@
 mod consumers;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use types::WallTime;
 use types::chain::LogKind;
@@ -20,7 +21,7 @@ use crate::{
 /// One shard as its users see it: producers, subscriptions and consumers over two logs it only appends to and reads.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Topic {
-    config: Config,
+    config: Arc<Config>,
     epoch: Epoch,
     first_offset: Offset,
     producers: Producers,
@@ -37,7 +38,8 @@ pub struct Topic {
     /// The next state entry is to be a snapshot, so that old entries of the message log are needed by nobody.
     is_cover_wanted: bool,
     is_over: bool,
-    notes: OpeningNotes,
+    /// Of [`OpeningNotes`].
+    cursors_missing: u64,
 }
 
 /// The moment of an event.
@@ -49,7 +51,7 @@ struct At {
 
 impl Topic {
     pub(crate) fn new(
-        config: Config,
+        config: Arc<Config>,
         opened: &Opened,
         (table, covered): (ProducerTable, Option<Position>),
         (subscriptions, notes): (Vec<Subscription>, OpeningNotes),
@@ -69,7 +71,7 @@ impl Topic {
             is_delivery_held: false,
             is_cover_wanted: false,
             is_over: false,
-            notes,
+            cursors_missing: notes.cursors_missing,
         }
     }
 
@@ -183,7 +185,7 @@ impl Topic {
             first_offset: self.first_offset,
             confirmed_end: end,
             producers: self.producers.stats(),
-            cursors_missing: self.notes.cursors_missing,
+            cursors_missing: self.cursors_missing,
             subscriptions: self
                 .subscriptions
                 .values()

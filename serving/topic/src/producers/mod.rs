@@ -37,7 +37,7 @@ pub(crate) struct Producers {
     /// Bytes of the batches of the log, with those in flight.
     log_bytes: u64,
     next_unnamed: u64,
-    hold: Option<Problem>,
+    hold: Option<Box<Problem>>,
     /// Bytes confirmed since the last snapshot.
     unsnapped_bytes: u64,
 }
@@ -156,7 +156,7 @@ impl Producers {
     }
 
     pub(crate) fn hold(&mut self, problem: Option<Problem>) {
-        self.hold = problem;
+        self.hold = problem.map(Box::new);
     }
 
     pub(crate) fn has_stream(&self, stream: StreamId) -> bool {

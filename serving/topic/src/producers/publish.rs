@@ -99,7 +99,7 @@ impl Producers {
             .judge(publish.first_sequence, end.get());
         if verdict == Verdict::New {
             if let Some(problem) = &self.hold {
-                return Err(problem.clone());
+                return Err(Problem::clone(problem));
             }
             let bytes = body_len(&publish.body);
             self.check_limits(config, state, count, bytes)?;

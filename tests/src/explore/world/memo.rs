@@ -22,7 +22,7 @@ use types::storage::Entry;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Input {
     /// To claim the shard, these bookies being there.
-    Start(Vec<Candidate>),
+    Start(Arc<[Candidate]>),
     /// To append its next entry.
     Append(LogKind),
     /// That the outcome of what it asked meta is unknown.

@@ -2,6 +2,7 @@
 //! a producer that repeats, a consumer that acks some. What was promised is checked as it is told, and at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use topic::{OffsetRange, Stored, StreamId};
@@ -55,8 +56,8 @@ impl Life {
         let mut world = World::new();
         let mut dice = Dice(seed);
         world.small_ledgers(1 + dice.below(12));
-        world.config.topic.state_roll = ByteSize::new(1 + dice.below(400));
-        world.config.topic.read_bytes = ByteSize::new(1 + dice.below(200));
+        Arc::make_mut(&mut world.config.topic).state_roll = ByteSize::new(1 + dice.below(400));
+        Arc::make_mut(&mut world.config.topic).read_bytes = ByteSize::new(1 + dice.below(200));
         world.config.tail_cache = ByteSize::new(dice.below(1_000));
         world.config.read_ahead = ByteSize::new(1 + dice.below(1_000));
         let node = world.open();

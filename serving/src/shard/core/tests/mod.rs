@@ -100,7 +100,7 @@ fn the_next_owner_goes_on_where_the_killed_one_was() {
 #[test]
 fn cursors_and_numbers_survive_many_owners() {
     let mut world = World::new();
-    world.config.topic.state_roll = ByteSize::new(1);
+    Arc::make_mut(&mut world.config.topic).state_roll = ByteSize::new(1);
     world.small_ledgers(2);
     let mut of = None;
     for reign in 0..6_u64 {
@@ -409,7 +409,7 @@ fn an_offset_in_an_old_ledger_is_found_by_halving() {
 fn a_backlog_over_many_ledgers_is_read_in_order_with_bounded_reads() {
     let mut world = World::new();
     world.small_ledgers(7);
-    world.config.topic.read_bytes = ByteSize::new(64);
+    Arc::make_mut(&mut world.config.topic).read_bytes = ByteSize::new(64);
     let first = world.open();
     let of = world.subscribe(
         first,

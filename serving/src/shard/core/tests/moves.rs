@@ -1,6 +1,7 @@
 //! Copies that move to other bookies while an owner reads by records that it got before.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use types::chain::{LedgerRecord, LedgerState, Move};
 use types::cluster::BookieRecord;
@@ -64,7 +65,7 @@ fn reading() -> (World, usize) {
     let mut world = World::new();
     world.small_ledgers(7);
     world.config.read_ahead = ByteSize::new(1);
-    world.config.topic.read_bytes = ByteSize::new(64);
+    Arc::make_mut(&mut world.config.topic).read_bytes = ByteSize::new(64);
     let first = world.open();
     let start = StartPosition::Earliest;
     let of = world.subscribe(first, "s", SubscriptionMode::Exclusive, start);
@@ -101,7 +102,7 @@ fn acked() -> (World, usize) {
     let mut world = World::new();
     world.small_ledgers(7);
     world.config.read_ahead = ByteSize::new(1);
-    world.config.topic.read_bytes = ByteSize::new(64);
+    Arc::make_mut(&mut world.config.topic).read_bytes = ByteSize::new(64);
     let retention = Retention {
         time: Some(Duration::ZERO),
         bytes: None,

@@ -1,5 +1,6 @@
 //! What is dropped of both logs, what is not, and who goes on after it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use topic::StreamId;
@@ -228,7 +229,7 @@ fn the_ends_of_ledgers_that_another_owner_wrote_are_read_and_no_more_of_them() {
 #[test]
 fn old_state_is_dropped_once_a_newer_ledger_has_a_whole_snapshot() {
     let mut world = world(Retention::FOREVER);
-    world.config.topic.state_roll = ByteSize::new(200);
+    Arc::make_mut(&mut world.config.topic).state_roll = ByteSize::new(200);
     let node = world.open();
     let of = world.subscribe(node, "s", SubscriptionMode::Shared, StartPosition::Earliest);
     publish(&mut world, node, 0, 40);

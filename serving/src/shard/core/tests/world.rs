@@ -1,6 +1,7 @@
 //! A small world for shards: meta's real rules, bookies made of the real acceptor, messages that arrive at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -143,7 +144,7 @@ impl World {
             topic: self.topic.clone(),
             session,
             seed: u128::from(session.get()) << 64,
-            config: self.config.clone(),
+            config: Arc::new(self.config.clone()),
         };
         let candidates = self.bookies.keys().map(|id| Candidate {
             zone: None,
@@ -488,7 +489,7 @@ impl World {
     }
 
     pub(super) fn small_ledgers(&mut self, entries: u64) {
-        self.config.ledger.ledger_entries_max = entries;
+        Arc::make_mut(&mut self.config.ledger).ledger_entries_max = entries;
     }
 
     pub(super) fn down(&mut self, bookies: &[u64], is_down: bool) {

@@ -38,7 +38,8 @@ pub(crate) struct SnapshotSource<'a, C> {
 pub(crate) struct StateLog {
     next_token: u64,
     next_offset: Offset,
-    flight: Option<Flight>,
+    /// Boxed, as most topics write none most of the time.
+    flight: Option<Box<Flight>>,
     pending: Pending,
     /// Somebody waits for what is pending.
     is_urgent: bool,
@@ -214,12 +215,12 @@ impl StateLog {
         for entry in entries {
             tokens.push_back(self.append(entry, effects));
         }
-        self.flight = Some(Flight {
+        self.flight = Some(Box::new(Flight {
             tokens,
             waiters: pending.waiters,
             snapshot,
             ledger: None,
-        });
+        }));
         is_snapshot
     }
 
