@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use types::cluster::{ServingNode, SessionRecord, SessionState, ShardPlace};
 use types::command::{Answer, Page, Query};
-use types::{MonoTime, Problem, SessionId, ShardId};
+use types::{MonoTime, Problem, SessionId, ShardId, TopicName};
 
 use super::plan::{Mine, Peer, Plan, View, plan};
 use crate::node::Node;
-use crate::shard::Status;
+use crate::shard::{ShardHandle, Status};
 
 /// How often a node looks whether it is drained when it is not to look for anything else.
 const LOOK_WITHOUT: Duration = Duration::from_secs(10);
@@ -37,7 +37,10 @@ const SMOOTHING: u64 = 4;
 /// What one look has found.
 struct Look {
     nodes: Vec<ServingNode>,
-    places: Vec<ShardPlace>,
+    /// All shards, and whom meta names as their owners.
+    owners: BTreeMap<ShardId, Option<SessionId>>,
+    /// The topics of those that this node may be to open. Of all of them they would be the most that a node holds.
+    topics: BTreeMap<ShardId, TopicName>,
 }
 
 /// What the task keeps between looks.
@@ -103,10 +106,8 @@ async fn turn(node: &Arc<Node>, memory: &mut Memory) -> Result<bool, Problem> {
     if node.config.balance.interval.is_none() && !is_drained {
         return Ok(false);
     }
-    let places = places(node).await?;
-    let look = Look { nodes, places };
-    let view = view(node, memory, &look).await;
-    let mut plan = plan(&view);
+    let mut look = Look::new(node, nodes).await?;
+    let mut plan = planned(node, memory, &mut look).await;
     if node.config.balance.interval.is_none() {
         plan.open.clear();
     }
@@ -134,34 +135,63 @@ const fn came_to_something(opened: usize, moved: bool) -> bool {
     opened > 0 || moved
 }
 
-/// All shards there are, page by page.
-pub(crate) async fn places(node: &Node) -> Result<Vec<ShardPlace>, Problem> {
-    let mut all: Vec<ShardPlace> = Vec::new();
+/// Tells of all shards there are, page by page.
+pub(crate) async fn places(node: &Node, mut tell: impl FnMut(ShardPlace)) -> Result<(), Problem> {
+    let mut after = None;
     loop {
-        let page = Page {
-            after: all.last().map(|place| place.topic.to_string()),
-            limit: PAGE,
+        let page = Page { after, limit: PAGE };
+        let Answer::Shards(places) = node.query(Query::Shards(page)).await? else {
+            return Err(crate::node::odd_answer());
         };
-        match node.query(Query::Shards(page)).await? {
-            Answer::Shards(places) if places.is_empty() => return Ok(all),
-            Answer::Shards(places) => all.extend(places),
-            _ => return Err(crate::node::odd_answer()),
-        }
+        let Some(last) = places.last() else {
+            return Ok(());
+        };
+        after = Some(last.topic.to_string());
+        places.into_iter().for_each(&mut tell);
     }
 }
 
-/// What the plan is made of.
-async fn view(node: &Arc<Node>, memory: &mut Memory, look: &Look) -> View {
-    let mine = memory.measure(node);
+impl Look {
+    async fn new(node: &Node, nodes: Vec<ServingNode>) -> Result<Self, Problem> {
+        let live: BTreeSet<SessionId> = nodes.iter().filter(|it| is_live(it)).map(id).collect();
+        let (mut owners, mut topics) = (BTreeMap::new(), BTreeMap::new());
+        places(
+            node,
+            |ShardPlace {
+                 shard,
+                 topic,
+                 owner,
+                 ..
+             }| {
+                owners.insert(shard, owner);
+                let is_elsewhere = |owner| owner != node.session && live.contains(&owner);
+                if !owner.is_some_and(is_elsewhere) && !node.serves(shard) {
+                    topics.insert(shard, topic);
+                }
+            },
+        )
+        .await?;
+        Ok(Self {
+            nodes,
+            owners,
+            topics,
+        })
+    }
+}
+
+/// Makes the plan, away from the network threads: there may be very many shards. Takes the owners from the look.
+async fn planned(node: &Arc<Node>, memory: &mut Memory, look: &mut Look) -> Plan {
+    let mine = memory.measure(node).await;
     let own = mine.values().map(|mine| mine.load).sum();
     let live = look.nodes.iter().filter(|it| is_live(it));
     let nodes: Vec<_> = live.map(|it| peer(node, it, own)).collect();
-    View {
+    let view = View {
         me: node.session,
         nodes: futures::future::join_all(nodes).await,
-        owners: look.places.iter().map(|it| (it.shard, it.owner)).collect(),
+        owners: std::mem::take(&mut look.owners),
         mine,
-    }
+    };
+    node.host.compute.run(move || plan(&view)).await
 }
 
 async fn peer(node: &Node, it: &ServingNode, own: u64) -> Peer {
@@ -178,37 +208,24 @@ async fn peer(node: &Node, it: &ServingNode, own: u64) -> Peer {
     }
 }
 
+const fn id(node: &ServingNode) -> SessionId {
+    node.session.id
+}
+
 fn is_live(node: &ServingNode) -> bool {
     node.session.state == SessionState::Live
 }
 
 impl Memory {
     /// The shards that this node serves, with what they do.
-    fn measure(&mut self, node: &Node) -> BTreeMap<ShardId, Mine> {
+    async fn measure(&mut self, node: &Node) -> BTreeMap<ShardId, Mine> {
         let now = node.host.clock.now();
-        let passed = self.looked_at.map(|at| now.since(at));
-        let mut rates = BTreeMap::new();
-        let mut mine = BTreeMap::new();
-        for (shard, handle) in node.shards() {
-            let status = handle.status();
-            if matches!(status, Status::Over(_)) {
-                continue;
-            }
-            let work = handle.work();
-            let before = self.rates.get(&shard).zip(passed);
-            let load = before.map_or(0, |((work_before, rate), passed)| {
-                smoothed(*rate, work.saturating_sub(*work_before), passed)
-            });
-            rates.insert(shard, (work, load));
-            let it = Mine {
-                is_served: matches!(status, Status::Serving { .. }),
-                rests: now.since(handle.since()) < node.config.balance.rest,
-                load,
-            };
-            mine.insert(shard, it);
-        }
+        let passed = self.looked_at.replace(now).map(|at| now.since(at));
+        let (before, shards) = (std::mem::take(&mut self.rates), node.shards());
+        let rest = node.config.balance.rest;
+        let measured = move || measured((now, passed, rest), &before, shards);
+        let (rates, mine) = node.host.compute.run(measured).await;
         self.rates = rates;
-        self.looked_at = Some(now);
         mine
     }
 
@@ -223,6 +240,34 @@ impl Memory {
     }
 }
 
+/// What shards do, from what they had done at the last look, and since when; and what is kept for the next look.
+fn measured(
+    (now, passed, rest): (MonoTime, Option<Duration>, Duration),
+    before: &BTreeMap<ShardId, (u64, u64)>,
+    shards: Vec<(ShardId, ShardHandle)>,
+) -> (BTreeMap<ShardId, (u64, u64)>, BTreeMap<ShardId, Mine>) {
+    let (mut rates, mut mine) = (BTreeMap::new(), BTreeMap::new());
+    for (shard, handle) in shards {
+        let status = handle.status();
+        if matches!(status, Status::Over(_)) {
+            continue;
+        }
+        let work = handle.work();
+        let before = before.get(&shard).zip(passed);
+        let load = before.map_or(0, |((work_before, rate), passed)| {
+            smoothed(*rate, work.saturating_sub(*work_before), passed)
+        });
+        rates.insert(shard, (work, load));
+        let it = Mine {
+            is_served: matches!(status, Status::Serving { .. }),
+            rests: now.since(handle.since()) < rest,
+            load,
+        };
+        mine.insert(shard, it);
+    }
+    (rates, mine)
+}
+
 /// A rate, a part of which is that of the time just passed.
 fn smoothed(rate: u64, work: u64, passed: Duration) -> u64 {
     let millis = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -233,17 +278,18 @@ fn smoothed(rate: u64, work: u64, passed: Duration) -> u64 {
 /// Opens shards that nobody owns, and tells how many were opened and which could not be. When one after the other fails,
 /// the rest waits for the next look.
 async fn open_all(node: &Arc<Node>, look: &Look, shards: Vec<ShardId>) -> (usize, Vec<ShardId>) {
-    let wanted: BTreeSet<ShardId> = shards.into_iter().collect();
-    let wanted = look.places.iter().filter(|it| wanted.contains(&it.shard));
-    let opening = wanted.map(|place| async move {
-        let opened = node.open_unasked(&place.topic, place.shard).await;
-        (place, opened)
+    // One that was served when meta told its name is opened after the next look.
+    let named = |shard: ShardId| Some((shard, look.topics.get(&shard)?));
+    let wanted = shards.into_iter().filter_map(named);
+    let opening = wanted.map(|(shard, topic)| async move {
+        let opened = node.open_unasked(topic, shard).await;
+        (shard, topic, opened)
     });
     let opening: Vec<_> = opening.collect();
     let mut opening = stream::iter(opening).buffer_unordered(OPENS_AT_ONCE);
     let mut failed = Vec::new();
     let (mut opened, mut in_a_row) = (0, 0);
-    while let Some((place, result)) = opening.next().await {
+    while let Some((shard, topic, result)) = opening.next().await {
         match result {
             Ok(()) => {
                 opened += 1;
@@ -251,8 +297,8 @@ async fn open_all(node: &Arc<Node>, look: &Look, shards: Vec<ShardId>) -> (usize
                 node.parts.metrics.opened_unasked();
             }
             Err(problem) => {
-                tracing::debug!(topic = %place.topic, %problem, "a topic without an owner was not opened");
-                failed.push(place.shard);
+                tracing::debug!(%topic, %problem, "a topic without an owner was not opened");
+                failed.push(shard);
                 in_a_row += 1;
             }
         }
@@ -302,8 +348,7 @@ async fn move_one(node: &Node, shard: ShardId, to: &SessionRecord, within: Durat
 pub(crate) async fn give_away(node: &Arc<Node>, patience: Duration, by: MonoTime) {
     let looking = async {
         let nodes = node.serving_nodes().await?;
-        let places = places(node).await?;
-        Ok::<_, Problem>(Look { nodes, places })
+        Look::new(node, nodes).await
     };
     let Ok(Ok(mut look)) = node.host.clock.timeout(patience, looking).await else {
         tracing::debug!("who can take the topics is not known now");
@@ -313,7 +358,7 @@ pub(crate) async fn give_away(node: &Arc<Node>, patience: Duration, by: MonoTime
         it.is_drained |= it.session.id == node.session;
     }
     let moves = match look.nodes.iter().any(ServingNode::takes_shards) {
-        true => plan(&view(node, &mut Memory::default(), &look).await).moves,
+        true => planned(node, &mut Memory::default(), &mut look).await.moves,
         false => return,
     };
     let session = |id: SessionId| look.nodes.iter().find(|it| it.session.id == id);

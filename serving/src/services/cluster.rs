@@ -271,11 +271,12 @@ impl Services {
     async fn nodes(&self, sessions: &[SessionRecord]) -> Result<Vec<pb::Node>, Problem> {
         let serving = self.node.serving_nodes().await?;
         let mut shards: BTreeMap<String, u64> = BTreeMap::new();
-        for place in balance::places(&self.node).await? {
+        balance::places(&self.node, |place| {
             if let Some(owner) = place.owner {
                 *shards.entry(owner.to_string()).or_default() += 1;
             }
-        }
+        })
+        .await?;
         let gone = serving.iter().map(|it| &it.session);
         let gone = gone.filter(|it| it.state == SessionState::Ended);
         let mut nodes: Vec<_> = sessions.iter().chain(gone).map(convert::node).collect();
