@@ -396,16 +396,15 @@ impl Node {
 
     /// Tells all shards that are served here that there are other bookies.
     pub(crate) fn bookies_changed(&self) {
-        // Under the lock: a shard that is started meanwhile is told as well, or sees them itself.
-        let shards = lock(&self.shards);
-        shards.values().for_each(ShardHandle::bookies_changed);
+        // One that is started later sees them itself.
+        let shards = self.served();
+        shards.iter().for_each(ShardHandle::bookies_changed);
     }
 
     /// Has all shards that are served here look at the lease of the node's session, and at whether the node's tasks are to
     /// stop. One that is started meanwhile looks at both itself.
     pub(crate) fn look(&self) {
-        let shards = lock(&self.shards);
-        shards.values().for_each(ShardHandle::look);
+        self.served().iter().for_each(ShardHandle::look);
     }
 
     /// What the client is told when the owner refused a request or did not answer; after that it is looked up again.

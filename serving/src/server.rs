@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use types::cluster::{BookieRecord, NodeRole};
+use types::cluster::{BookieDuty, BookieRecord, NodeRole};
 use types::command::{Answer, Change, Query};
 
 use crate::balance::{self, Balance};
@@ -391,14 +391,16 @@ async fn follow(node: Arc<Node>, directory: watch::Sender<Arc<[BookieRecord]>>) 
     }
 }
 
-/// Tells everybody when there are other bookies than before: a node has many shards, and looks often.
-fn tell(node: &Node, directory: &watch::Sender<Arc<[BookieRecord]>>, bookies: Arc<[BookieRecord]>) {
-    let has_changed = directory.send_if_modified(|known| {
-        let has_changed = *known != bookies;
-        *known = bookies;
-        has_changed
-    });
-    if has_changed {
+/// Tells the shards when there is something new about the bookies that they choose among: a node has many shards, and looks
+/// often.
+fn tell(node: &Node, told: &watch::Sender<Arc<[BookieRecord]>>, bookies: Arc<[BookieRecord]>) {
+    // Again and again while one is drained: a shard that could not leave it when it was told does so later.
+    let is_drained = bookies.iter().any(|it| it.duty == BookieDuty::Draining);
+    let directory = node.parts.pool.directory();
+    let before = directory.candidates();
+    told.send_replace(bookies);
+    // Equal ones are the same.
+    if is_drained || !Arc::ptr_eq(&before, &directory.candidates()) {
         node.bookies_changed();
     }
 }
@@ -413,7 +415,7 @@ async fn follow_session(node: Arc<Node>) {
             () = stop.cancelled() => return node.look(),
             changed = certain.changed() => match changed {
                 Ok(()) => node.look(),
-                // Nobody keeps it any more: its time runs out, at which every shard looks itself.
+                // Nobody keeps it any more: its time runs out, which each shard sees before its next event.
                 Err(_) => stop.cancelled().await,
             },
         }

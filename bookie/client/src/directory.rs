@@ -50,10 +50,10 @@ impl Directory {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, &bookies)) {
             let candidates = candidates(&bookies);
-            *made = Made {
-                of: Some(bookies),
-                candidates,
-            };
+            if made.candidates != candidates {
+                made.candidates = candidates;
+            }
+            made.of = Some(bookies);
         }
         Arc::clone(&made.candidates)
     }
@@ -119,6 +119,16 @@ mod tests {
         let first = directory.candidates();
         assert_eq!(ids(&first), [1, 2]);
         assert!(Arc::ptr_eq(&first, &directory.clone().candidates()));
+
+        let advanced = |id| BookieRecord {
+            mark: 7,
+            ..bookie(id, BookieDuty::Active)
+        };
+        tell.send_replace([1, 2].map(advanced).into());
+        assert!(
+            Arc::ptr_eq(&first, &directory.candidates()),
+            "a mark is nothing that shards choose by"
+        );
 
         let drained = bookie(2, BookieDuty::Draining);
         tell.send_replace(Arc::from([bookie(1, BookieDuty::Active), drained]));

@@ -112,7 +112,9 @@ async fn turn(node: &Arc<Node>, memory: &mut Memory) -> Result<bool, Problem> {
         plan.open.clear();
     }
     let now = node.host.clock.now();
-    memory.failed.retain(|shard, _| plan.open.contains(shard));
+    // Of the plan they are in order.
+    let is_planned = |shard: &ShardId| plan.open.binary_search(shard).is_ok();
+    memory.failed.retain(|shard, _| is_planned(shard));
     plan.open.retain(|shard| {
         let waits = memory.failed.get(shard);
         waits.is_none_or(|(_, until)| *until <= now)

@@ -20,7 +20,7 @@ use super::core::{Request, ShardEvent, Status};
 use super::session::Inlet;
 use super::streams::{Batch, Slot};
 
-/// Requests that wait for the task; beyond it whoever asks waits.
+/// Requests that wait for the task, in the inbox or behind it; beyond it whoever asks waits.
 const ROOM: usize = 1_024;
 
 /// What the handle asks of the task.
@@ -67,7 +67,7 @@ pub(super) struct Came {
     pub(super) have_bookies_changed: bool,
     /// Nobody has a handle any more.
     pub(super) is_abandoned: bool,
-    /// What bookies answered. No more than the shard ordered.
+    /// What bookies answered, no more than the shard ordered, and which came and went.
     pub(super) of_bookies: VecDeque<PoolEvent>,
     /// What meta answered. No more than the shard asked; boxed, as messages: few are large.
     pub(super) of_meta: VecDeque<Box<ShardEvent>>,
@@ -165,7 +165,7 @@ impl Inbox {
         if waiting.is_closed {
             return false;
         }
-        room.forget(); // Given back when the task takes the message.
+        room.forget(); // Given back by InboxEnd::give_room.
         let came = waiting.came.get_or_insert_default();
         came.messages.push_back(message);
         drop(waiting);
@@ -269,7 +269,6 @@ impl InboxEnd {
         let Some(mut came) = waiting.came.take() else {
             return left;
         };
-        let taken = came.messages.len();
         let (all, emptied) = match left {
             Some(mut left) if left.has_more() => {
                 left.append(&mut came);
@@ -279,10 +278,14 @@ impl InboxEnd {
         };
         waiting.came = emptied; // Keeps its memory.
         drop(waiting);
-        if taken > 0 {
-            self.inbox.room.add_permits(taken);
-        }
         Some(all)
+    }
+
+    /// Lets so many more messages in: as many were handled.
+    pub(super) fn give_room(&self, messages: usize) {
+        if messages > 0 {
+            self.inbox.room.add_permits(messages);
+        }
     }
 
     /// Tells everybody how far the shard is.
@@ -309,11 +312,11 @@ impl InboxEnd {
 
 impl Drop for InboxEnd {
     fn drop(&mut self) {
-        // What is left is dropped, which tells whoever waits for an answer to it.
-        drop(self.close());
         if !matches!(self.inbox.status(), Status::Over(_)) {
             self.inbox.set_status((self.gone)());
         }
+        // What is left is dropped, which tells whoever waits for an answer to it.
+        drop(self.close());
     }
 }
 
@@ -324,6 +327,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Wake, Waker};
+
     use futures::{FutureExt as _, poll};
     use types::{Epoch, Reason};
 
@@ -346,16 +352,30 @@ mod tests {
         matches!(status, Status::Over(_)).then_some(())
     }
 
-    #[tokio::test]
-    async fn the_task_is_woken_once_for_all_that_came() {
+    /// Counts how often a task is woken.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_task_is_woken_once_for_all_that_came() {
         let (inbox, end) = inbox();
+        let count = Arc::<Count>::default();
+        let waker = Waker::from(Arc::clone(&count));
+        let cx = &mut Context::from_waker(&waker);
         let mut filled = Box::pin(end.filled());
-        assert!(poll!(&mut filled).is_pending());
+        assert!(filled.as_mut().poll(cx).is_pending());
         for stream in 0..3 {
             inbox.ring(|came| came.closed.push(StreamId::new(stream)));
         }
-        assert!(inbox.send(message()).await);
-        assert!(poll!(&mut filled).is_ready());
+        assert_eq!(inbox.send(message()).now_or_never(), Some(true));
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(filled.as_mut().poll(cx).is_ready());
         assert!(end.filled().now_or_never().is_none());
 
         let came = end.take(None).unwrap();
@@ -393,8 +413,13 @@ mod tests {
         }
         let mut waits = Box::pin(inbox.send(message()));
         assert!(poll!(&mut waits).is_pending());
-        assert_eq!(end.take(None).unwrap().messages.len(), ROOM);
+        let taken = end.take(None).unwrap();
+        assert_eq!(taken.messages.len(), ROOM);
+        assert!(poll!(&mut waits).is_pending(), "they are not handled yet");
+        end.give_room(1);
         assert!(waits.await);
+        let mut waits = Box::pin(inbox.send(message()));
+        assert!(poll!(&mut waits).is_pending(), "so many and no more");
     }
 
     #[tokio::test]

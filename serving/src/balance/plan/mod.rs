@@ -46,7 +46,7 @@ pub(super) struct Mine {
 /// What this node is to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Shards to open.
+    /// Shards to open, in the order of their numbers.
     pub(super) open: Vec<ShardId>,
     /// Shards to give to others, the most useful moves first.
     pub(super) moves: Vec<(ShardId, SessionId)>,

@@ -84,13 +84,21 @@ pub struct ShardSetup {
 
 /// What a shard takes beside a [`Shard`] once it serves.
 #[cfg(test)]
-pub(super) const SERVING_BYTES: usize = size_of::<Serving>();
+pub(super) const fn serving_bytes() -> usize {
+    size_of::<Serving>()
+}
 
 /// Lists that a shard needs while it handles events ([`Shard::borrow`]).
 #[derive(Debug, Default)]
 pub struct Scratch {
     of_owner: Vec<ledger::Effect>,
     of_topic: Vec<topic::Effect>,
+}
+
+impl Scratch {
+    const fn is_empty(&self) -> bool {
+        self.of_owner.is_empty() && self.of_topic.is_empty()
+    }
 }
 
 /// One shard served.
@@ -213,6 +221,7 @@ impl Shard {
     /// Takes lists with room for what its parts want of each other while events are handled: a node has many more shards
     /// than threads. A shard without them makes its own.
     pub fn borrow(&mut self, scratch: &mut Scratch) {
+        debug_assert!(self.owner_effects.is_empty() && scratch.is_empty());
         self.owner_effects = std::mem::take(&mut scratch.of_owner);
         if let Phase::Serving(serving) = &mut self.phase {
             serving.topic_effects = std::mem::take(&mut scratch.of_topic);
@@ -225,6 +234,7 @@ impl Shard {
         if let Phase::Serving(serving) = &mut self.phase {
             scratch.of_topic = std::mem::take(&mut serving.topic_effects);
         }
+        debug_assert!(scratch.is_empty(), "one shard's wishes are not another's");
     }
 
     /// Gives back the room that it has from busier times: most shards of a node do nothing.

@@ -112,6 +112,21 @@ pub(super) struct Library<'a> {
 }
 
 impl Reads {
+    /// Gives back the room that it has from busier times.
+    pub(super) fn shrink(&mut self) {
+        if self.feeds.is_empty() {
+            self.feeds = BTreeMap::new();
+        }
+        if self.jobs.is_empty() {
+            self.jobs = BTreeMap::new();
+        }
+        if self.by_run.is_empty() {
+            self.by_run = BTreeMap::new();
+        }
+        self.waiting.shrink_to_fit();
+        self.answers.shrink_to_fit();
+    }
+
     /// Takes the answers since the last call.
     pub(super) fn take_answers(&mut self) -> Vec<topic::Event> {
         std::mem::take(&mut self.answers)

@@ -45,7 +45,7 @@ pub(super) struct Serving {
     /// Bytes that the tail may have.
     tail_limit: ByteSize,
     tail_used_at: MonoTime,
-    /// Made with the first read: most topics read nothing, or what they keep in memory.
+    /// Made when first something is to be read or dropped: a new topic has none.
     reads: Option<Box<Reads>>,
     /// Appends that are not confirmed, in order; message log, then state log.
     in_flight: [VecDeque<InFlight>; 2],
@@ -101,6 +101,9 @@ impl Serving {
 
     /// Gives back the room that it has from busier times.
     pub(super) fn shrink(&mut self) {
+        if let Some(reads) = &mut self.reads {
+            reads.shrink();
+        }
         for log in &mut self.in_flight {
             log.shrink_to_fit();
         }

@@ -51,7 +51,7 @@ pub(super) struct Span {
 /// The records known, the queries and the runs under way.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sources {
-    /// Made with the first run.
+    /// Made with the first run: a new topic has none.
     runs: Option<Box<Runs>>,
     outputs: Vec<(RunId, RunOutput)>,
     records: BTreeMap<LedgerId, LedgerRecord>,
@@ -71,8 +71,12 @@ impl Sources {
         step.effects.push(ShardEffect::Query { id, query });
     }
 
-    /// Gives back the room that it has from busier times.
+    /// Gives back the room that it has from busier times. A map that was emptied keeps a node, as large as eleven entries.
     pub(super) fn shrink(&mut self) {
+        if let Some(runs) = &mut self.runs {
+            runs.shrink();
+        }
+        self.outputs.shrink_to_fit();
         if self.asked.is_empty() {
             self.asked = BTreeSet::new();
         }

@@ -47,7 +47,7 @@ impl Entries {
 
     /// Drops everything.
     pub(super) fn clear(&mut self) {
-        self.entries.clear();
+        self.entries = VecDeque::new(); // With the room for thousands of them.
         self.bytes = 0;
     }
 

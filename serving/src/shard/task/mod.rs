@@ -34,6 +34,9 @@ const BATCH: usize = 256;
 /// A shard gives back what room it has from busier times when its time comes for something and nothing came for so long.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// How often a shard looks at a lease that is not certain.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long the giving up of a shard waits without anything happening: with too few bookies that take writes, nothing will.
 const STILL: Duration = Duration::from_secs(3);
 
@@ -60,6 +63,7 @@ pub(super) fn start(
         cursors: BTreeMap::new(),
         parts,
         release_by: None,
+        busy_at: host.clock.now(),
         moved_at: MonoTime::ZERO,
         is_over: false,
         clock: host.clock.clone(),
@@ -128,6 +132,8 @@ struct ShardTask {
     /// Who waits for a subscription's first cursor.
     cursors: BTreeMap<SubscriptionId, Vec<oneshot::Sender<Result<Generation, Problem>>>>,
     release_by: Option<MonoTime>,
+    /// When a client, a bookie or meta last wanted something.
+    busy_at: MonoTime,
     /// When a bookie or meta last did something for this shard; told while it is being given up.
     moved_at: MonoTime,
     is_over: bool,
@@ -139,7 +145,7 @@ impl ShardTask {
         self.candidates();
         self.hand_in(ShardEvent::Open);
         let mut alarm = self.clock.alarm();
-        let (mut busy_at, mut is_idle) = (self.clock.now(), false);
+        let mut is_idle = false;
         loop {
             self.perform();
             self.give_back();
@@ -155,16 +161,11 @@ impl ShardTask {
                 // A shard that always finds something to do has to make way for others.
                 consume_budget().await;
             } else {
-                let deadline = [self.core.deadline(), self.gives_up_at()];
-                let deadline = deadline.into_iter().flatten().min();
                 tokio::select! {
                     biased;
-                    () = self.inbox.filled() => {
-                        busy_at = self.clock.now();
-                        consume_budget().await;
-                    }
-                    () = alarm.deadline(deadline) => {
-                        is_idle = self.clock.now() >= busy_at.after(IDLE);
+                    () = self.inbox.filled() => consume_budget().await,
+                    () = alarm.deadline(self.deadline()) => {
+                        is_idle = self.clock.now() >= self.busy_at.after(IDLE);
                     }
                 }
             }
@@ -196,6 +197,7 @@ impl ShardTask {
     /// Takes this thread's lists.
     fn borrow(&mut self) {
         SCRATCH.with_borrow_mut(|scratch| {
+            debug_assert!(self.effects.is_empty() && scratch.effects.is_empty());
             self.effects = std::mem::take(&mut scratch.effects);
             self.core.borrow(&mut scratch.of_core);
         });
@@ -213,9 +215,21 @@ impl ShardTask {
     fn shrink(&mut self) {
         self.core.shrink();
         self.again.shrink_to_fit();
+        if self.cursors.is_empty() {
+            self.cursors = BTreeMap::new();
+        }
         self.came.take_if(|came| !came.has_more());
         self.inbox.shrink();
         self.streams.shrink();
+    }
+
+    /// When the task has something to do without being told.
+    fn deadline(&self) -> Option<MonoTime> {
+        // Who follows the lease may see nothing of a doubt that was short, and tell nobody that it is over.
+        let doubt = !self.is_lease_certain;
+        let look_again = doubt.then(|| self.clock.now().after(LOOK_AGAIN));
+        let deadlines = [self.core.deadline(), self.gives_up_at(), look_again];
+        deadlines.into_iter().flatten().min()
     }
 
     /// When the giving up of the shard is given up itself: when its time is over, or nothing has happened for a while.
@@ -287,6 +301,9 @@ impl ShardTask {
 
     fn hand_in_all(&mut self, came: &mut Came) {
         self.is_over |= came.is_abandoned;
+        if came.has_more() {
+            self.busy_at = self.clock.now();
+        }
         let most = came.of_bookies.len().min(BATCH);
         for event in came.of_bookies.drain(..most) {
             self.pool_event(event);
@@ -299,6 +316,7 @@ impl ShardTask {
         for message in came.messages.drain(..most) {
             self.message(*message);
         }
+        self.inbox.give_room(most);
     }
 
     fn news(&mut self, came: &mut Came) {
@@ -488,13 +506,12 @@ mod tests {
     /// which the allocator gives memory: a little above one costs a fifth more for every topic.
     #[test]
     fn what_a_shard_takes_stays_within_classes_of_sizes() {
-        assert!(
-            size_of::<ShardTask>() <= 1_280,
-            "{}",
-            size_of::<ShardTask>()
-        );
-        assert!(core::SERVING_BYTES <= 1_024, "{}", core::SERVING_BYTES);
-        assert!(size_of::<Inbox>() <= 192, "{}", size_of::<Inbox>());
+        let task = size_of::<ShardTask>();
+        assert!(task <= 1_280, "{task}");
+        let serving = core::serving_bytes();
+        assert!(serving <= 1_024, "{serving}");
+        let inbox = size_of::<Inbox>();
+        assert!(inbox <= 192, "{inbox}");
         let future = size_of_future(ShardTask::run);
         assert!(future <= 256, "{future}");
     }
