@@ -162,8 +162,8 @@ impl Tasks {
         tokio::spawn(guarded(registration, future).instrument(span));
     }
 
-    /// The same without the task's name before its log lines: for tasks of which there are very many, or that end soon. They
-    /// say themselves whose they are.
+    /// The same without the task's name before its log lines: for tasks of which there are very many, or that end soon. What
+    /// they log has to tell whose it is.
     ///
     /// # Panics
     ///

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use bookie_client::{PoolEvent, PoolInbox};
 use futures::task::AtomicWaker;
@@ -16,7 +17,7 @@ use topic::{Publish, Receipt, StreamId, TopicStats};
 use types::topic::SubscriptionRecord;
 use types::{Generation, Problem, SubscriptionId};
 
-use super::core::{Request, ShardEvent, Status};
+use super::core::{Request, ShardEvent, Status, given_up};
 use super::session::Inlet;
 use super::streams::{Batch, Slot};
 
@@ -48,10 +49,7 @@ pub(super) enum Message {
     /// How the topic stands.
     Stats(oneshot::Sender<Option<TopicStats>>),
     /// Give the shard up.
-    Leave {
-        within: std::time::Duration,
-        how: ShardEvent,
-    },
+    Leave { within: Duration, how: ShardEvent },
 }
 
 /// What has come and was not looked at.
@@ -225,14 +223,12 @@ impl fmt::Debug for Inbox {
 #[derive(Debug)]
 pub(super) struct InboxEnd {
     inbox: Arc<Inbox>,
-    /// What the shard is in when the task has gone without a word: its runtime was torn down.
-    gone: fn() -> Status,
 }
 
 impl InboxEnd {
     /// The task's end.
-    pub(super) const fn new(inbox: Arc<Inbox>, gone: fn() -> Status) -> Self {
-        Self { inbox, gone }
+    pub(super) const fn new(inbox: Arc<Inbox>) -> Self {
+        Self { inbox }
     }
 
     /// Another way in, for what the task starts beside itself.
@@ -312,8 +308,9 @@ impl InboxEnd {
 
 impl Drop for InboxEnd {
     fn drop(&mut self) {
+        // Gone without a word: it failed, or its runtime was torn down.
         if !matches!(self.inbox.status(), Status::Over(_)) {
-            self.inbox.set_status((self.gone)());
+            self.inbox.set_status(Status::Over(Box::new(given_up())));
         }
         // What is left is dropped, which tells whoever waits for an answer to it.
         drop(self.close());
@@ -336,12 +333,12 @@ mod tests {
     use super::*;
 
     fn gone() -> Status {
-        Status::Over(Box::new(Problem::new(Reason::Stopping, "gone")))
+        Status::Over(Box::new(given_up()))
     }
 
     fn inbox() -> (Arc<Inbox>, InboxEnd) {
         let inbox = Arc::new(Inbox::new(Status::Opening { waits_for: None }));
-        (Arc::clone(&inbox), InboxEnd::new(inbox, gone))
+        (Arc::clone(&inbox), InboxEnd::new(inbox))
     }
 
     fn message() -> Message {
@@ -406,7 +403,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_too_much_waits_until_the_task_looks() {
+    async fn who_asks_too_much_waits_until_the_task_has_handled_something() {
         let (inbox, end) = inbox();
         for _ in 0..ROOM {
             assert!(inbox.send(message()).await);

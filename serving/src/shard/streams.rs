@@ -8,7 +8,7 @@ use host::metrics::{Counter, Held};
 use topic::{OffsetRange, Receipt, StreamId};
 use types::{MonoTime, Offset, Problem, Reason};
 
-use super::core::{Request, Told};
+use super::core::{Request, Told, shrink_map};
 use super::session::{Credit, Inlet, Window};
 use crate::budget::BudgetPermit;
 use crate::metrics::Metrics;
@@ -276,9 +276,7 @@ impl Streams {
 
     /// Gives back the room that it has from busier times.
     pub(super) fn shrink(&mut self) {
-        if self.streams.is_empty() {
-            self.streams = BTreeMap::new();
-        }
+        shrink_map(&mut self.streams);
         self.touched.shrink_to_fit();
         self.left.shrink_to_fit();
         self.leaving.shrink_to_fit();

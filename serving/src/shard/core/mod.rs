@@ -31,8 +31,9 @@ mod words;
 
 pub use config::{ShardConfig, ShardConfigError};
 pub use event::{Ended, QueryId, Request, ShardEffect, ShardEvent, Told};
+pub(super) use words::given_up;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ledger::{Candidate, Outcome, Owner};
@@ -46,7 +47,6 @@ use replay::{Replay, Shelf};
 use serving::{Around, Serving};
 use sources::{Sources, Step};
 use waiting::{Waiting, refuse};
-use words::given_up;
 
 /// How far a shard is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +80,13 @@ pub struct ShardSetup {
     pub seed: u128,
     /// Limits and patience.
     pub config: Arc<ShardConfig>,
+}
+
+/// Gives back the room of a map that was emptied: it keeps a node, as large as eleven entries.
+pub(super) fn shrink_map<K, V>(map: &mut BTreeMap<K, V>) {
+    if map.is_empty() {
+        *map = BTreeMap::new();
+    }
 }
 
 /// What a shard takes beside a [`Shard`] once it serves.

@@ -14,6 +14,7 @@ use types::{EntryId, LedgerId, MonoTime, Offset, Problem, Reason, SubscriptionId
 use super::chain::{Bracket, MessageChain};
 use super::config::ShardConfig;
 use super::runs::{RunId, RunOutput};
+use super::shrink_map;
 use super::sources::{Sources, Span, Step};
 use super::tail::Entries;
 
@@ -114,15 +115,9 @@ pub(super) struct Library<'a> {
 impl Reads {
     /// Gives back the room that it has from busier times.
     pub(super) fn shrink(&mut self) {
-        if self.feeds.is_empty() {
-            self.feeds = BTreeMap::new();
-        }
-        if self.jobs.is_empty() {
-            self.jobs = BTreeMap::new();
-        }
-        if self.by_run.is_empty() {
-            self.by_run = BTreeMap::new();
-        }
+        shrink_map(&mut self.feeds);
+        shrink_map(&mut self.jobs);
+        shrink_map(&mut self.by_run);
         self.waiting.shrink_to_fit();
         self.answers.shrink_to_fit();
     }

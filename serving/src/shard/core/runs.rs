@@ -8,6 +8,7 @@ use types::storage::RunItem;
 use types::{BookieId, EntryId, MonoTime};
 
 use super::event::ShardEffect;
+use super::shrink_map;
 
 /// How long a bookie that kept a run waiting is asked last: a dead one costs each reader one wait in so long.
 const SLOW_FOR: Duration = Duration::from_secs(10);
@@ -42,12 +43,8 @@ pub(super) struct Runs {
 impl Runs {
     /// Gives back the room that it has from busier times. Its numbers go on: a late answer must not be a new run's.
     pub(super) fn shrink(&mut self) {
-        if self.readers.is_empty() {
-            self.readers = BTreeMap::new();
-        }
-        if self.tags.is_empty() {
-            self.tags = BTreeMap::new();
-        }
+        shrink_map(&mut self.readers);
+        shrink_map(&mut self.tags);
         self.buffer.shrink_to_fit();
     }
 }

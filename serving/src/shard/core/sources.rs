@@ -11,6 +11,7 @@ use types::{BookieId, EntryId, LedgerId, LedgerSeq, LogId, MonoTime, TopicName, 
 use super::config::ShardConfig;
 use super::event::{QueryId, ShardEffect};
 use super::runs::{RunId, RunOutput, Runs};
+use super::shrink_map;
 
 /// One call of the shard: the time it is, and what it wants done.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl Sources {
         step.effects.push(ShardEffect::Query { id, query });
     }
 
-    /// Gives back the room that it has from busier times. A map that was emptied keeps a node, as large as eleven entries.
+    /// Gives back the room that it has from busier times.
     pub(super) fn shrink(&mut self) {
         if let Some(runs) = &mut self.runs {
             runs.shrink();
@@ -107,10 +108,7 @@ impl Sources {
     /// A query was answered: what it was for.
     pub(super) fn answered(&mut self, query: QueryId) -> Option<Purpose> {
         let purpose = self.queries.remove(&query);
-        if self.queries.is_empty() {
-            // A map that was emptied keeps a node, as large as eleven entries.
-            self.queries = BTreeMap::new();
-        }
+        shrink_map(&mut self.queries);
         purpose
     }
 

@@ -43,7 +43,7 @@ pub(super) fn over_problem(over: Over) -> Problem {
 }
 
 /// What clients are told of a shard that is being given up.
-pub(super) fn given_up() -> Problem {
+pub(in crate::shard) fn given_up() -> Problem {
     let text = "the node gives the shard up, ask another";
     Problem::new(Reason::NotOwner, text).retry_after(Duration::ZERO)
 }

@@ -18,7 +18,6 @@ use bookie_client::{BookieLink, PoolEvent};
 use host::{Clock, Host, Tasks};
 use ledger::Outcome;
 use topic::Receipt;
-use types::storage::{AddResult, LacResult, ReadResult};
 use types::{Generation, MonoTime, Problem, Reason, SubscriptionId};
 
 use crate::tail_memory::TailPart;
@@ -58,7 +57,7 @@ pub(super) fn start(
         effects: Vec::new(),
         again: VecDeque::new(),
         came: None,
-        inbox: InboxEnd::new(Arc::clone(&inbox), || Status::Over(Box::new(given_up()))),
+        inbox: InboxEnd::new(Arc::clone(&inbox)),
         streams,
         cursors: BTreeMap::new(),
         parts,
@@ -92,13 +91,8 @@ pub(super) fn problem_of(status: &Status) -> Problem {
                 None => problem,
             }
         }
-        Status::Serving { .. } | Status::Releasing => given_up(),
+        Status::Serving { .. } | Status::Releasing => core::given_up(),
     }
-}
-
-fn given_up() -> Problem {
-    let text = "the node gives the shard up, ask another";
-    Problem::new(Reason::NotOwner, text).retry_after(Duration::ZERO)
 }
 
 /// Lists that a shard needs while it works, which it does without waiting: one for each thread instead of each shard.
@@ -215,9 +209,7 @@ impl ShardTask {
     fn shrink(&mut self) {
         self.core.shrink();
         self.again.shrink_to_fit();
-        if self.cursors.is_empty() {
-            self.cursors = BTreeMap::new();
-        }
+        core::shrink_map(&mut self.cursors);
         self.came.take_if(|came| !came.has_more());
         self.inbox.shrink();
         self.streams.shrink();
@@ -278,7 +270,7 @@ impl ShardTask {
         match event {
             PoolEvent::Answers { bookie, answers } => {
                 for answer in answers {
-                    if is_done(&answer) {
+                    if perform::is_done(&answer) {
                         self.moved_at = self.clock.now();
                     }
                     self.hand_in(ShardEvent::Answer { bookie, answer });
@@ -425,7 +417,7 @@ impl ShardTask {
         let status = self.core.status();
         let problem = match &status {
             Status::Over(problem) => Problem::clone(problem),
-            _ => given_up(),
+            _ => core::given_up(),
         };
         self.inbox
             .set_status(Status::Over(Box::new(problem.clone())));
@@ -472,23 +464,6 @@ impl ShardTask {
     }
 }
 
-/// Whether a bookie did what it was asked, other than that it could not now.
-const fn is_done(answer: &ledger::Answer) -> bool {
-    !matches!(
-        answer,
-        ledger::Answer::Added {
-            result: AddResult::Busy | AddResult::ReadOnly,
-            ..
-        } | ledger::Answer::Read {
-            result: ReadResult::Busy,
-            ..
-        } | ledger::Answer::Lac {
-            result: LacResult::Busy,
-            ..
-        }
-    )
-}
-
 impl std::fmt::Debug for ShardTask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ShardTask")
@@ -516,7 +491,6 @@ mod tests {
         assert!(future <= 256, "{future}");
     }
 
-    /// How large the future of a shard's task is.
     fn size_of_future<F, R>(_: F) -> usize
     where
         F: Fn(Box<ShardTask>) -> R,

@@ -191,6 +191,23 @@ const fn outcome_of(problem: &Problem) -> Outcome {
     }
 }
 
+/// Whether a bookie did what it was asked, other than that it could not now.
+pub(super) const fn is_done(answer: &ledger::Answer) -> bool {
+    !matches!(
+        answer,
+        ledger::Answer::Added {
+            result: AddResult::Busy | AddResult::ReadOnly,
+            ..
+        } | ledger::Answer::Read {
+            result: ReadResult::Busy,
+            ..
+        } | ledger::Answer::Lac {
+            result: LacResult::Busy,
+            ..
+        }
+    )
+}
+
 /// What a bookie would answer that has no room for a request.
 fn busy_answer(request: &ledger::Request) -> Option<ledger::Answer> {
     match request {
