@@ -306,7 +306,7 @@ fn listen(host: &Host, incoming: Incoming, service: Service, closing: Cancellati
         .add(server)
         .hot(hot::ADD_ENTRIES, {
             let service = service.clone();
-            move |request| ready(Ok(Response::new(service.open_adds(request.into_inner()))))
+            move |request| ready(Ok(Response::new(service.open_adds(request))))
         })
         .hot(hot::READ_RUN, move |request| {
             let service = service.clone();

@@ -10,6 +10,7 @@ use host::Host;
 use proto::bookie::{self as wire, AddFrame, Description, HelloReply, RunBuilder, SpaceUse};
 use proto::bookie_v1 as pb;
 use proto::hot::Messages;
+use proto::transport::ConnectionTask;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use types::cluster::BookieRecord;
@@ -90,16 +91,18 @@ impl Service {
         }
     }
 
-    /// Answers a stream of adds, by a task of its own.
-    pub(super) fn open_adds(&self, incoming: impl Frames) -> AddAnswers {
+    /// Answers a stream of adds, beside its connection.
+    pub(super) fn open_adds(&self, request: Request<impl Frames>) -> AddAnswers {
+        let task = ConnectionTask::of(&request);
+        let incoming = request.into_inner();
         let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
         let service = self.clone();
-        self.host.tasks.spawn("adds", async move {
+        task.spawn(self.host.tasks.counted("adds", async move {
             if let Err(status) = service.adds(incoming, &frames).await {
                 // The owner may be gone already.
                 let _ = frames.send(Err(status)).await;
             }
-        });
+        }));
         tokio_stream::wrappers::ReceiverStream::new(outgoing).boxed()
     }
 
@@ -214,7 +217,7 @@ impl pb::bookie_server::Bookie for Service {
         &self,
         request: Request<Streaming<pb::AddEntriesRequest>>,
     ) -> Result<Response<Self::AddEntriesStream>, Status> {
-        Ok(Response::new(self.open_adds(request.into_inner())))
+        Ok(Response::new(self.open_adds(request)))
     }
 
     async fn read(

@@ -11,8 +11,8 @@ use types::Problem;
 use host::net::{Address, Conn, Net};
 
 use super::{
-    CONNECTION_WINDOW, HEADERS_MAX, HTTP_FRAME_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
-    STREAM_WINDOW,
+    CONNECTION_WINDOW, ConnectionTask, HEADERS_MAX, HTTP_FRAME_MAX, KEEPALIVE_INTERVAL,
+    KEEPALIVE_TIMEOUT, STREAM_WINDOW,
 };
 
 /// What may differ from channel to channel.
@@ -70,6 +70,7 @@ pub fn channel_with(net: &Arc<dyn Net>, to: &Address, options: &ChannelOptions) 
     let endpoint = Endpoint::from_shared(format!("http://{to}"))
         .unwrap_or_else(|_| Endpoint::from_static("http://ledgerline"));
     let mut endpoint = endpoint
+        .executor(ConnectionTask::default())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(HTTP_FRAME_MAX)

@@ -1,18 +1,16 @@
 //! A server's end of a connection: it gives way to others, and can be cut from outside, which is the end of the server's
 //! patience with what does not drain.
 
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::Connected;
 
-use host::net::{Address, Conn};
+use host::net::Conn;
 
-use super::PeerAddress;
+use super::ConnectionTask;
 
 /// Bytes that a connection moves before it gives way: some tenths of a millisecond.
 const TURN: usize = 512 * 1024;
@@ -25,16 +23,17 @@ pub(super) struct Gated {
     /// Bytes left of its turn.
     turn: usize,
     conn: Box<dyn Conn>,
-    peer: Address,
+    task: ConnectionTask,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     is_cut: bool,
 }
 
 impl Gated {
-    pub(super) fn new(conn: Box<dyn Conn>, peer: Address, cut: CancellationToken) -> Self {
+    /// A connection that is served by this task.
+    pub(super) fn new(conn: Box<dyn Conn>, task: ConnectionTask, cut: CancellationToken) -> Self {
         Self {
             conn,
-            peer,
+            task,
             turn: TURN,
             cut: Box::pin(cut.cancelled_owned()),
             is_cut: false,
@@ -57,6 +56,7 @@ impl Gated {
         let is_over = self.turn == 0;
         if is_over {
             self.turn = TURN;
+            self.task.end_turn();
             context.waker().wake_by_ref();
         }
         is_over
@@ -67,22 +67,6 @@ impl Gated {
             self.turn = self.turn.saturating_sub(bytes);
         }
         polled
-    }
-}
-
-impl fmt::Debug for Gated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gated")
-            .field("peer", &self.peer)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Connected for Gated {
-    type ConnectInfo = PeerAddress;
-
-    fn connect_info(&self) -> PeerAddress {
-        PeerAddress(self.peer.clone())
     }
 }
 
@@ -158,8 +142,11 @@ mod tests {
     /// A connection whose peer takes and gives as much as one wants.
     fn endless() -> (Gated, tokio::io::DuplexStream) {
         let (here, there) = tokio::io::duplex(16 * TURN);
-        let peer = Address::new("pipe:peer");
-        let gated = Gated::new(Box::new(here), peer, CancellationToken::new());
+        let gated = Gated::new(
+            Box::new(here),
+            ConnectionTask::default(),
+            CancellationToken::new(),
+        );
         (gated, there)
     }
 
@@ -191,7 +178,7 @@ mod tests {
     async fn a_turn_that_ends_does_not_hide_that_the_connection_was_cut() {
         let (here, _there) = tokio::io::duplex(16 * TURN);
         let cut = CancellationToken::new();
-        let mut gated = Gated::new(Box::new(here), Address::new("pipe:peer"), cut.clone());
+        let mut gated = Gated::new(Box::new(here), ConnectionTask::default(), cut.clone());
         let waker = noop_waker();
         let mut context = Context::from_waker(&waker);
         assert_eq!(writes(&mut gated, &mut context), TURN);

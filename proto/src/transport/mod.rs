@@ -8,6 +8,8 @@
 //! process whose machine lives, at once.
 
 mod client;
+mod connection_task;
+mod deadline;
 mod gate;
 mod rotation;
 mod routes;
@@ -16,6 +18,7 @@ mod server;
 mod tests;
 
 pub use client::{ChannelOptions, address_of, channel, channel_with};
+pub use connection_task::ConnectionTask;
 pub use rotation::{Rotation, Turn};
 pub use routes::Routes;
 pub use server::{PeerAddress, ServerOptions, peer_of, serve};

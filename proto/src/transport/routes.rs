@@ -22,6 +22,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 use types::Problem;
 
+use super::deadline;
 use crate::hot::{Answer, Answering, Hot, HotMethod, Messages};
 use crate::status::{from_status, to_status, undecodable};
 
@@ -108,8 +109,28 @@ impl Routes {
         self
     }
 
-    /// The answer of whom the path names.
+    /// The answer within the time that its caller waits for it.
     fn answer(
+        &self,
+        request: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
+        let within = deadline::of(request.headers());
+        let answer = self.answer_at_leisure(request);
+        let Some(within) = within else {
+            return answer;
+        };
+        let late = move || {
+            let text = format!("not answered within the caller's deadline waited={within:?}");
+            Ok(Status::deadline_exceeded(text).into_http())
+        };
+        let answer = tokio::time::timeout(within, answer);
+        answer
+            .map(move |answer| answer.unwrap_or_else(|_| late()))
+            .boxed()
+    }
+
+    /// The answer of whom the path names.
+    fn answer_at_leisure(
         &self,
         request: Request<Body>,
     ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {

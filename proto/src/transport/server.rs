@@ -3,18 +3,26 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, stream};
+use futures::StreamExt;
+use host::net::{Address, Conn, Incoming};
+use hyper::body;
+use hyper::server::conn::http2;
+use hyper::service::Service as HyperService;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-
-use host::net::{Address, Incoming};
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tower::Service as _;
 
 use super::gate::Gated;
+use super::routes::Answered;
 use super::{
-    CONNECTION_WINDOW, HEADERS_MAX, HTTP_FRAME_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Routes,
-    STREAM_WINDOW,
+    CONNECTION_WINDOW, ConnectionTask, HEADERS_MAX, HTTP_FRAME_MAX, KEEPALIVE_INTERVAL,
+    KEEPALIVE_TIMEOUT, Routes, STREAM_WINDOW,
 };
 
 /// How long accepting pauses after an error, such as no free file descriptors.
@@ -87,63 +95,129 @@ pub fn peer_of<T>(request: &tonic::Request<T>) -> Option<&Address> {
 ///
 /// Dropping the future refuses new connections and cuts those there are.
 pub async fn serve(
-    incoming: Incoming,
+    mut incoming: Incoming,
     routes: Routes,
     options: &ServerOptions,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let cut = CancellationToken::new();
-    let _cut_on_drop = cut.clone().drop_guard();
-    let begun = CancellationToken::new();
-    let announced = async {
-        shutdown.await;
-        begun.cancel();
+    let server = Server {
+        routes,
+        options: options.clone(),
+        closing: CancellationToken::new(),
+        cut: CancellationToken::new(),
+        open: TaskTracker::new(),
     };
-    let conns = accepted(incoming, cut.clone());
-    let serving = builder(options).serve_with_incoming_shutdown(routes, conns, announced);
-    let impatience = async {
-        begun.cancelled().await;
-        tokio::time::sleep(options.drain).await;
-        cut.cancel();
-        std::future::pending::<Infallible>().await
-    };
-    tokio::select! {
-        biased; // The end before the end of patience.
-        ended = serving => ended.map_err(io::Error::other),
-        never = impatience => match never {},
+    let _cut_on_drop = server.cut.clone().drop_guard();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            biased; // The end first.
+            () = &mut shutdown => break,
+            conn = accepted(&mut incoming) => match conn {
+                Some((conn, peer)) => server.open(conn, peer),
+                None => break,
+            },
+        }
+    }
+    // New connections are refused from here on.
+    drop(incoming);
+    server.closing.cancel();
+    server.open.close();
+    let drained = tokio::time::timeout(server.options.drain, server.open.wait()).await;
+    if drained.is_err() {
+        server.cut.cancel();
+        server.open.wait().await;
+    }
+    Ok(())
+}
+
+/// The next connection. After an error it waits a moment: accepting again at once would spin for as long as the cause lasts.
+///
+/// # Cancel safety
+///
+/// No connection is lost.
+async fn accepted(incoming: &mut Incoming) -> Option<(Box<dyn Conn>, Address)> {
+    loop {
+        match incoming.conns.next().await? {
+            Ok(accepted) => return Some(accepted),
+            Err(error) => {
+                tracing::warn!(at = %incoming.local, %error, "connection not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 
-fn builder(options: &ServerOptions) -> Server {
-    Server::builder()
-        .max_concurrent_streams(options.streams_max)
-        .initial_stream_window_size(options.stream_window)
-        .initial_connection_window_size(options.connection_window)
-        .max_frame_size(HTTP_FRAME_MAX)
-        .http2_max_header_list_size(HEADERS_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+/// What the connections of one server share.
+struct Server {
+    routes: Routes,
+    options: ServerOptions,
+    /// Tells connections to end when their calls have.
+    closing: CancellationToken,
+    /// Breaks them.
+    cut: CancellationToken,
+    open: TaskTracker,
 }
 
-/// The connections as the server takes them. After an error it waits a moment: accepting again at once would spin for
-/// as long as the cause lasts.
-fn accepted(
-    incoming: Incoming,
-    cut: CancellationToken,
-) -> impl Stream<Item = io::Result<Gated>> + Send {
-    let Incoming { local, conns } = incoming;
-    stream::unfold((conns, local, cut), async |(mut conns, local, cut)| {
-        loop {
-            match conns.next().await? {
-                Ok((conn, peer)) => {
-                    let conn = Gated::new(conn, peer, cut.clone());
-                    return Some((Ok(conn), (conns, local, cut)));
+impl Server {
+    /// Serves a connection, beside the others.
+    fn open(&self, conn: Box<dyn Conn>, peer: Address) {
+        let task = ConnectionTask::default();
+        let service = Calls {
+            routes: self.routes.clone(),
+            peer: PeerAddress(peer),
+            task: task.clone(),
+        };
+        let conn = TokioIo::new(Gated::new(conn, task.clone(), self.cut.clone()));
+        let served = self.http(&task).serve_connection(conn, service);
+        let closing = self.closing.clone();
+        task.spawn(self.open.track_future(async move {
+            let mut served = pin!(served);
+            let ended = tokio::select! {
+                biased;
+                ended = &mut served => ended,
+                () = closing.cancelled() => {
+                    served.as_mut().graceful_shutdown();
+                    served.await
                 }
-                Err(error) => {
-                    tracing::warn!(at = %local, %error, "connection not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "connection broke");
             }
-        }
-    })
+        }));
+    }
+
+    fn http(&self, task: &ConnectionTask) -> http2::Builder<ConnectionTask> {
+        let mut http = http2::Builder::new(task.clone());
+        http.timer(TokioTimer::new())
+            .max_concurrent_streams(self.options.streams_max)
+            .initial_stream_window_size(self.options.stream_window)
+            .initial_connection_window_size(self.options.connection_window)
+            .max_frame_size(HTTP_FRAME_MAX)
+            .max_header_list_size(HEADERS_MAX)
+            .keep_alive_interval(Some(KEEPALIVE_INTERVAL))
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        http
+    }
+}
+
+/// The calls of one connection.
+struct Calls {
+    routes: Routes,
+    peer: PeerAddress,
+    task: ConnectionTask,
+}
+
+impl HyperService<Request<body::Incoming>> for Calls {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answered;
+
+    fn call(&self, request: Request<body::Incoming>) -> Answered {
+        let mut request = request.map(Body::new);
+        let extensions = request.extensions_mut();
+        extensions.insert(self.peer.clone());
+        extensions.insert(self.task.clone());
+        self.routes.clone().call(request)
+    }
 }

@@ -27,7 +27,8 @@ use crate::status;
 
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Answers a description with the caller's address as its name, and a stream of adds with silence.
+/// Answers a description with the caller's address as its name, writable if what the call does beside runs in the same task as it
+/// does, and a stream of adds with silence.
 #[derive(Debug, Default)]
 struct Fake;
 
@@ -78,8 +79,13 @@ impl Bookie for Fake {
         let name = peer_of(&request)
             .map(ToString::to_string)
             .unwrap_or_default();
+        let (told, beside) = oneshot::channel();
+        ConnectionTask::of(&request).spawn(async move {
+            let _ = told.send(tokio::task::id());
+        });
         Ok(Response::new(DescribeResponse {
             name,
+            writable: beside.await == Ok(tokio::task::id()),
             ..DescribeResponse::default()
         }))
     }
@@ -132,6 +138,17 @@ async fn a_call_goes_over_a_pipe_and_knows_where_it_came_from() {
         .unwrap()
         .into_inner();
     assert!(!answer.name.is_empty());
+    drop(client);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_call_does_beside_runs_in_the_task_of_its_connection() {
+    let (net, at) = pipes();
+    let server = start(&net, &at, ServerOptions::internal()).await;
+    let mut client = BookieClient::new(channel(&net, &at));
+    let answer = client.describe(DescribeRequest::default()).await.unwrap();
+    assert!(answer.into_inner().writable);
     drop(client);
     server.stop().await;
 }
@@ -207,6 +224,21 @@ async fn what_does_not_drain_is_cut_and_its_outcome_is_unknown() {
     );
     let problem = status::from_status(&hung.unwrap_err());
     assert_eq!(problem.reason, types::Reason::OutcomeUnknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_given_up_when_its_caller_does_not_wait_any_more() {
+    let routes = Routes::new().add(BookieServer::new(Fake));
+    let empty = http_body_util::Full::<bytes::Bytes>::from(&[0; 5][..]); // In gRPC's framing.
+    let request = http::Request::post("/ledgerline.bookie.v1.Bookie/Read")
+        .header("grpc-timeout", "50m")
+        .body(Body::new(empty))
+        .unwrap();
+    let begun = Instant::now();
+    let answer = routes.oneshot(request).await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::from_millis(50));
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use pb::publish_stream_request::Frame as Up;
 use pb::publish_stream_response::Frame as Down;
 use pb::publisher_client::PublisherClient;
 use proto::raw::v1 as pb;
+use proto::transport::ConnectionTask;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use topic::Stored;
@@ -92,22 +93,23 @@ impl Services {
         }
     }
 
-    /// Answers a stream, by a task of its own.
+    /// Answers a stream, beside its connection.
     pub(crate) fn publishing(
         &self,
         request: Request<impl Frames<pb::PublishStreamRequest>>,
     ) -> Response<Answers<pb::PublishStreamResponse>> {
         let hop = Hop::of(request.metadata());
+        let task = ConnectionTask::of(&request);
         let incoming = request.into_inner();
         let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
         let node = Arc::clone(&self.node);
-        self.node.host.tasks.spawn("publish-stream", async move {
+        task.spawn(self.node.host.tasks.counted("publish-stream", async move {
             if let Err(status) = session(&node, hop, incoming, &frames).await {
                 node.refused(&status);
                 // The client may be gone already.
                 let _ = frames.send(Err(status)).await;
             }
-        });
+        }));
         Response::new(tokio_stream::wrappers::ReceiverStream::new(outgoing).boxed())
     }
 }

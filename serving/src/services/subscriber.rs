@@ -9,6 +9,7 @@ use pb::consume_response::Frame as Down;
 use pb::subscriber_client::SubscriberClient;
 use proto::hot::{DeliveriesBuilder, DeliveryParts};
 use proto::raw::v1 as pb;
+use proto::transport::ConnectionTask;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use topic::{BlockedReason, OffsetRange, ProducerIdentity};
@@ -43,22 +44,23 @@ impl pb::subscriber_server::Subscriber for Services {
 }
 
 impl Services {
-    /// Answers a stream, by a task of its own.
+    /// Answers a stream, beside its connection.
     pub(crate) fn consuming(
         &self,
         request: Request<impl Frames<pb::ConsumeRequest>>,
     ) -> Response<Answers<pb::ConsumeResponse>> {
         let hop = Hop::of(request.metadata());
+        let task = ConnectionTask::of(&request);
         let incoming = request.into_inner();
         let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
         let node = Arc::clone(&self.node);
-        self.node.host.tasks.spawn("consume-stream", async move {
+        task.spawn(self.node.host.tasks.counted("consume-stream", async move {
             if let Err(status) = session(&node, hop, incoming, &frames).await {
                 node.refused(&status);
                 // The client may be gone already.
                 let _ = frames.send(Err(status)).await;
             }
-        });
+        }));
         Response::new(tokio_stream::wrappers::ReceiverStream::new(outgoing).boxed())
     }
 }
