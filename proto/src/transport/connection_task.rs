@@ -6,7 +6,7 @@
 //! connection's lock. In one task the way from a frame to its stream, and from an answer to the socket, is a few calls.
 
 use std::fmt;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,15 +42,13 @@ struct Shared {
     is_turn_over: AtomicBool,
 }
 
-type Member = BoxFuture<'static, ()>;
-
 impl ConnectionTask {
     /// The task of the connection that a request came over; one of its own for a request that came over none.
     pub fn of<T>(request: &tonic::Request<T>) -> Self {
         request.extensions().get().cloned().unwrap_or_default()
     }
 
-    /// Has the task run this future too, beginning with its next turn.
+    /// Has the task run this future too, from its next turn on at the latest.
     ///
     /// # Panics
     ///
@@ -61,19 +59,23 @@ impl ConnectionTask {
                   does beside is registered with the tasks of its node"
     )]
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let member = AssertUnwindSafe(future).catch_unwind().map(drop).boxed();
+        let member = Member {
+            future: Some(future.boxed()),
+        };
         let mut joining = self.shared.joining();
-        if let Some(joining) = &mut *joining {
-            joining.push(member);
-        } else {
-            *joining = Some(vec![member]);
-            tokio::spawn(Run::new(Arc::clone(&self.shared)));
-        }
+        let is_running = joining.is_some();
+        joining.get_or_insert_default().push(member);
         drop(joining);
-        self.shared.bell.wake_by_ref();
+        if is_running {
+            self.shared.bell.wake_by_ref();
+        } else {
+            // Made before it is spawned: if that fails, its end takes what waits with it.
+            let run = Run::new(Arc::clone(&self.shared));
+            tokio::spawn(run);
+        }
     }
 
-    /// Ends the turn that the task has, if it has one: everything else on its thread goes first.
+    /// Ends the turn that the task has, if it has one, after this round: everything else on its thread goes before the next.
     pub(super) fn end_turn(&self) {
         self.shared.is_turn_over.store(true, Ordering::Relaxed);
     }
@@ -101,11 +103,46 @@ impl Shared {
     }
 }
 
+/// One of the futures. It is dropped where it ends, so that a panic of that is caught too.
+struct Member {
+    future: Option<BoxFuture<'static, ()>>,
+}
+
+impl Future for Member {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // What the turn may do is used up. Whoever is asked nevertheless says only that, is put off by the runtime until it has
+        // nothing else to do, and then asked in vain again: with a thousand streams, seven times for each answer.
+        if !coop::has_budget_remaining() {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let future = &mut self.future;
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let polled = future
+                .as_mut()
+                .map_or(Poll::Ready(()), |it| it.poll_unpin(context));
+            if polled.is_ready() {
+                *future = None;
+            }
+            polled
+        }));
+        // A panic was told where it happened.
+        polled.unwrap_or_else(|_| {
+            let left = future.take();
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(left)));
+            Poll::Ready(())
+        })
+    }
+}
+
 /// The task.
 struct Run {
     shared: Arc<Shared>,
     members: FuturesUnordered<Member>,
     waker: Waker,
+    has_ended: bool,
 }
 
 impl Run {
@@ -115,6 +152,7 @@ impl Run {
             shared,
             members: FuturesUnordered::new(),
             waker,
+            has_ended: false,
         }
     }
 
@@ -129,11 +167,21 @@ impl Run {
             return false;
         }
         let mut joining = self.shared.joining();
-        let has_ended = joining.as_ref().is_none_or(Vec::is_empty);
-        if has_ended {
+        self.has_ended = joining.as_ref().is_none_or(Vec::is_empty);
+        if self.has_ended {
             *joining = None;
         }
-        has_ended
+        self.has_ended
+    }
+}
+
+impl Drop for Run {
+    /// A runtime that ends drops its tasks wherever they are. Those that wait to join would be kept by what they hold.
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let joining = self.shared.joining().take();
+            drop(joining);
+        }
     }
 }
 
@@ -153,7 +201,6 @@ impl Future for Run {
                 return Poll::Pending;
             }
             let is_over = this.shared.is_turn_over.swap(false, Ordering::Relaxed);
-            // What this turn may do is used up: asked again, they would only say so.
             if is_over || !coop::has_budget_remaining() {
                 break;
             }
@@ -186,16 +233,15 @@ impl Bell {
 
     /// Ends the turn unless somebody was woken in this round.
     fn rest(&self) -> bool {
-        let state = &self.state;
-        let (acquire, release) = (Ordering::Acquire, Ordering::AcqRel);
-        state
-            .compare_exchange(LISTENING, SLEEPING, release, acquire)
-            .is_ok()
+        let rested =
+            self.state
+                .compare_exchange(LISTENING, SLEEPING, Ordering::AcqRel, Ordering::Acquire);
+        rested.is_ok()
     }
 
     /// Ends the turn of a task that wakes itself: nobody else needs to.
     fn stop_listening(&self) {
-        self.state.store(RUNG, Ordering::Release);
+        self.state.swap(RUNG, Ordering::AcqRel);
     }
 }
 
@@ -247,7 +293,7 @@ mod tests {
     impl Turns {
         fn new() -> Self {
             let task = ConnectionTask::default();
-            *task.shared.joining() = Some(Vec::new());
+            *task.shared.joining() = Some(Vec::new()); // As if it had been spawned.
             let run = Run::new(Arc::clone(&task.shared));
             let told = Arc::default();
             Self { task, run, told }
@@ -369,9 +415,23 @@ mod tests {
                 yield_now().await;
                 let _ = ended.send(());
             });
-            end.await.unwrap();
-            while task.shared.joining().is_some() {
-                yield_now().await;
+            within(end).await.unwrap();
+            let ended = async {
+                while task.shared.joining().is_some() {
+                    yield_now().await;
+                }
+            };
+            within(ended).await;
+        }
+    }
+
+    /// Panics when it is dropped.
+    struct Fragile;
+
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("a defect of an end");
             }
         }
     }
@@ -385,13 +445,99 @@ mod tests {
             yield_now().await;
             panic!("a defect of one call");
         });
+        let fragile = Fragile;
+        task.spawn(poll_fn(move |_| {
+            let _ = &fragile;
+            Poll::Ready(())
+        }));
+        let fragile = Fragile;
+        task.spawn(poll_fn(move |_| {
+            let _ = &fragile;
+            panic!("a defect before the end");
+        }));
         let (answer, answered) = tokio::sync::oneshot::channel();
         task.spawn(async move {
             assert!(end.await.is_err(), "what it held is gone");
             let _ = answer.send(());
             pending::<()>().await;
         });
-        answered.await.unwrap();
+        within(answered).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_turn_may_do_is_shared_out_and_nobody_is_asked_in_vain() {
+        const STREAMS: usize = 1000;
+        let task = ConnectionTask::default();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let heard = Arc::new(Notify::new());
+        let mut senders = Vec::new();
+        for _ in 0..STREAMS {
+            let (sender, mut receiver) = tokio::sync::mpsc::channel::<()>(1);
+            let (asked, heard) = (Arc::clone(&asked), Arc::clone(&heard));
+            senders.push(sender);
+            task.spawn(poll_fn(move |context| {
+                asked.fetch_add(1, Ordering::Relaxed);
+                let next = receiver.poll_recv(context);
+                next.map(|_| heard.notify_one())
+            }));
+        }
+        yield_now().await;
+        while asked.load(Ordering::Relaxed) < STREAMS {
+            yield_now().await;
+        }
+        for sender in senders {
+            sender.try_send(()).unwrap();
+        }
+        while task.shared.joining().is_some() {
+            yield_now().await;
+        }
+        // Once when it joins, and once for what it is sent.
+        assert_eq!(asked.load(Ordering::Relaxed), 2 * STREAMS);
+    }
+
+    #[test]
+    fn what_waits_to_join_goes_with_the_runtime() {
+        let witness = Arc::new(());
+        let task = ConnectionTask::default();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let (held, inner) = (Arc::clone(&witness), task.clone());
+        runtime.block_on(async {
+            task.spawn(async move {
+                let _held = (held, inner); // As a connection holds its own task.
+                pending::<()>().await;
+            });
+        });
+        assert_eq!(Arc::strong_count(&witness), 2);
+        drop(runtime);
+        assert_eq!(Arc::strong_count(&witness), 1);
+
+        // And a task that could not be started is no obstacle to the next.
+        let held = Arc::clone(&witness);
+        let outside = catch_unwind(AssertUnwindSafe(|| {
+            task.spawn(async move {
+                let _held = held;
+            });
+        }));
+        assert!(outside.is_err(), "there is no runtime");
+        assert_eq!(Arc::strong_count(&witness), 1);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (told, heard) = tokio::sync::oneshot::channel();
+            task.spawn(async move {
+                let _ = told.send(());
+            });
+            heard.await.unwrap();
+        });
+    }
+
+    /// Fails where a lost wake-up would stop everything.
+    async fn within<T>(what: impl Future<Output = T>) -> T {
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(60), what).await;
+        waited.expect("nobody is forgotten")
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -406,7 +552,7 @@ mod tests {
         });
         for number in 0..50_000 {
             there.send(number).await.unwrap();
-            assert_eq!(again.recv().await, Some(number));
+            assert_eq!(within(again.recv()).await, Some(number));
         }
     }
 }

@@ -28,6 +28,16 @@ use super::{
 /// How long accepting pauses after an error, such as no free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Streams that a peer opened and reset before they were looked at; with one more the connection ends. HTTP/2's "rapid reset".
+const RESETS_PENDING_MAX: usize = 20;
+
+/// Streams of one connection, over its whole life, that may end by a mistake of the peer's, such as one stream more than it may
+/// have, or data behind a refusal; with one more the connection ends. A client that lives for months makes some.
+const ERROR_RESETS_MAX: usize = 100_000;
+
+/// Bytes of a stream that wait in its connection for the socket; its answers wait behind them.
+const SEND_BUFFER: usize = 400 << 10;
+
 /// What may differ from server to server.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -195,6 +205,9 @@ impl Server {
             .initial_connection_window_size(self.options.connection_window)
             .max_frame_size(HTTP_FRAME_MAX)
             .max_header_list_size(HEADERS_MAX)
+            .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+            .max_local_error_reset_streams(ERROR_RESETS_MAX)
+            .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(Some(KEEPALIVE_INTERVAL))
             .keep_alive_timeout(KEEPALIVE_TIMEOUT);
         http

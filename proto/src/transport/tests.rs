@@ -28,7 +28,7 @@ use crate::status;
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Answers a description with the caller's address as its name, writable if what the call does beside runs in the same task as it
-/// does, and a stream of adds with silence.
+/// does, a stream of adds with silence, and a question for space with a panic.
 #[derive(Debug, Default)]
 struct Fake;
 
@@ -69,7 +69,7 @@ impl Bookie for Fake {
         &self,
         _: Request<DescribeSpaceRequest>,
     ) -> Result<Response<DescribeSpaceResponse>, Status> {
-        Err(Status::unimplemented("not here"))
+        panic!("a defect of one call")
     }
 
     async fn describe(
@@ -151,6 +151,41 @@ async fn what_a_call_does_beside_runs_in_the_task_of_its_connection() {
     assert!(answer.into_inner().writable);
     drop(client);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_panics_is_reset_and_others_of_its_connection_go_on() {
+    let (net, at) = pipes();
+    let server = start(&net, &at, ServerOptions::internal()).await;
+    let mut client = BookieClient::new(channel(&net, &at));
+    let adds = client.add_entries(stream::pending()).await.unwrap();
+    let mut adds = adds.into_inner();
+    let failed = client.describe_space(DescribeSpaceRequest::default()).await;
+    let problem = status::from_status(&failed.unwrap_err());
+    assert_eq!(problem.reason, types::Reason::OutcomeUnknown);
+    client.describe(DescribeRequest::default()).await.unwrap();
+    assert!(adds.next().now_or_never().is_none(), "it is open still");
+    drop((client, adds));
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_dropped_cuts_its_connections() {
+    let (net, at) = pipes();
+    let incoming = net.listen(&at).await.unwrap();
+    let routes = Routes::new().add(BookieServer::new(Fake));
+    let options = ServerOptions::internal();
+    let mut client = BookieClient::new(channel(&net, &at));
+    let mut adds = {
+        let never = std::future::pending();
+        let mut serving = Box::pin(serve(incoming, routes, &options, never));
+        tokio::select! {
+            ended = &mut serving => panic!("{ended:?}"),
+            adds = client.add_entries(stream::pending()) => adds.unwrap().into_inner(),
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(1), adds.next()).await;
+    assert!(matches!(ended, Ok(Some(Err(_)))), "{ended:?}");
 }
 
 #[tokio::test]

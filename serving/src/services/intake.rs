@@ -12,7 +12,7 @@ use crate::config::ServingConfig;
 const CHECKED_HERE: usize = 64 * 1024;
 
 /// Checks a batch and counts its messages. A compressed one is opened for it, and what was opened forgotten again: a
-/// small one here on the task of its stream, any other beside the network threads, as many at once as there are
+/// small one here on the task of its connection, any other beside the network threads, as many at once as there are
 /// processors. The stream waits meanwhile, so its batches stay in order, and a client that sends more than the node can
 /// open is held back by the transport.
 pub(crate) async fn checked(

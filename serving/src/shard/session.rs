@@ -1,4 +1,4 @@
-//! What a shard tells one client stream, on its way to the stream's task.
+//! What a shard tells one client stream, on its way to the stream.
 //!
 //! The shard's task never waits for a stream: it puts what it has to say into the stream's outbox, a flush at a time. An
 //! outbox is bounded by what the client asked for: a receipt for each batch in flight, deliveries within a window of
