@@ -56,6 +56,10 @@ impl Default for ChannelOptions {
 /// A channel to `to`, connected when it is first used and again after each break. Clones share the connection.
 ///
 /// A call fails at once when no connection can be made; see [`crate::status::was_never_sent`].
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
 pub fn channel(net: &Arc<dyn Net>, to: &Address) -> Channel {
     channel_with(net, to, &ChannelOptions::default())
 }
