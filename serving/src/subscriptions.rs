@@ -109,9 +109,11 @@ impl Node {
                 Err(problem) => return Err(problem),
             }
         }
-        // Also when an earlier call deleted it and its answer was lost: the shard may still have it. One that is over
-        // need not hear of it, its next owner reads a list without it.
-        let _ = shard.handle.drop_subscription(record.id).await;
+        // Also when an earlier call deleted it and its answer was lost: the shard may still have it. The one that is open now: it may have
+        // been opened since, with a list from before. One that is over need not hear of it, its next owner reads a list without it.
+        if let Some(open) = self.local(shard.id) {
+            let _ = open.drop_subscription(record.id).await;
+        }
         was_there
             .then_some(())
             .ok_or_else(|| no_subscription(&name))

@@ -207,7 +207,9 @@ impl World {
 
     /// Meta does not know it any more: nor does the shard from now on.
     fn server_dropped(&mut self, at: usize, stream: u64, id: SubscriptionId) {
-        if let Some(key) = self.shard_of(stream).filter(|key| self.serves(at, *key)) {
+        // Whichever is open now, it may have been opened since; no other one knows the subscription.
+        let open: Vec<u64> = self.servers[at].serving.iter().map(|it| it.key).collect();
+        for key in open {
             let drop = Request::DropSubscription(id);
             self.shard_event(at, key, ShardEvent::Request(drop));
         }

@@ -1,4 +1,5 @@
-//! What clients asked for before the shard serves: it waits, bounded in number and in time.
+//! What clients asked for before the shard serves: it waits, bounded in number and in time. What meta has done waits as long as it
+//! takes: a subscription that was deleted may be in the list that the opening has read, and nobody tells the shard again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -37,7 +38,12 @@ impl Waiting {
         if request.stream().is_some_and(|s| self.refused.contains(&s)) {
             return;
         }
-        if self.requests.len() >= most {
+        if is_done(&request) {
+            // Repeated, it says nothing new, so there are no more of them than subscriptions.
+            if self.requests.iter().all(|(_, known)| *known != request) {
+                self.requests.push_back((step.now, request));
+            }
+        } else if self.requests.len() >= most {
             self.refuse(step, request, &problem());
         } else {
             self.requests.push_back((step.now, request));
@@ -59,8 +65,13 @@ impl Waiting {
 
     /// When the next one has waited too long.
     pub(super) fn deadline(&self, patience: Duration) -> Option<MonoTime> {
-        let (since, _) = self.requests.front()?;
+        let (since, _) = self.requests.get(self.oldest()?)?;
         Some(since.after(patience))
+    }
+
+    /// Where the one is that has waited longest, of those that do not wait as long as it takes.
+    fn oldest(&self) -> Option<usize> {
+        self.requests.iter().position(|(_, it)| !is_done(it))
     }
 
     /// Refuses what has waited too long.
@@ -74,9 +85,9 @@ impl Waiting {
             return;
         }
         let problem = problem();
-        while let Some((since, _)) = self.requests.front()
-            && since.after(patience) <= step.now
-            && let Some((_, request)) = self.requests.pop_front()
+        while self.deadline(patience).is_some_and(|at| at <= step.now)
+            && let Some(at) = self.oldest()
+            && let Some((_, request)) = self.requests.remove(at)
         {
             self.refuse(step, request, &problem);
         }
@@ -96,6 +107,11 @@ impl Waiting {
             refuse(step, request, problem);
         }
     }
+}
+
+/// Whether it tells what meta has done already: nothing that could be refused.
+const fn is_done(request: &Request) -> bool {
+    matches!(request, Request::DropSubscription(_))
 }
 
 /// Refuses a request that never reached the topic: nothing was stored for it.

@@ -24,11 +24,21 @@ impl World {
             .filter(|at| !self.bookies[*at].is_gone && self.is_first_to_lose(*at))
     }
 
-    /// Whether no ledger counts on another bookie that was lost for good. One that all copies had left may be chosen for a
-    /// new ledger, for as long as its session lasts or no other bookie answers: who loses something then is one too many.
+    /// Whether no ledger counts on another bookie that was lost for good, or may yet. One that all copies had left may be chosen for
+    /// a new ledger, for as long as its session lasts or no other bookie answers: who loses something then is one too many.
     fn is_first_to_lose(&self, at: usize) -> bool {
         let mut others = (0..self.bookies.len()).filter(|other| *other != at);
-        others.all(|other| !self.bookies[other].is_gone || self.is_made_good(other))
+        let is_over = |other| self.is_made_good(other) && !self.is_live(other);
+        others.all(|other| !self.bookies[other].is_gone || is_over(other))
+    }
+
+    /// Whether meta takes it for one that lives.
+    fn is_live(&self, at: usize) -> bool {
+        let Ok(Answer::Bookies(known)) = self.meta.store.query(&Query::Bookies) else {
+            return true;
+        };
+        let id = self.bookies[at].id;
+        known.iter().any(|it| Some(it.id) == id && it.live)
     }
 
     /// Something is lost there.

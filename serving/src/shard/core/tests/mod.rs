@@ -184,6 +184,39 @@ fn a_request_that_waits_too_long_is_told_what_for() {
 }
 
 #[test]
+fn a_subscription_that_was_deleted_while_the_shard_opens_is_forgotten_however_long_that_takes() {
+    let mut world = World::new();
+    world.config.waiting_max = 1;
+    let first = world.open();
+    let earliest = StartPosition::Earliest;
+    let of = world.subscribe(first, "s", SubscriptionMode::Shared, earliest);
+    let kept = world.subscribe(first, "kept", SubscriptionMode::Shared, earliest);
+    world.open_producer(first, 1, None);
+    world.publish(first, 1, 0, &["a"]);
+    world.expire_session(first);
+
+    let node = world.open_later();
+    world.is_meta_down = true;
+    world.open_producer(node, 2, None); // There is no room for another.
+    for _ in 0..2 {
+        let drop = Request::DropSubscription(of.id);
+        world.event(node, ShardEvent::Request(drop));
+    }
+    world.pass(Duration::from_secs(20));
+    assert_eq!(world.problem(node, 2).unwrap().reason, Reason::ShardOpening);
+    world.is_meta_down = false;
+    // The list that it reads has the subscription still.
+    world.pass(Duration::from_secs(20));
+
+    world.consume(node, 8, of.id, 10);
+    let problem = world.problem(node, 8).unwrap();
+    assert_eq!(problem.reason, Reason::SubscriptionNotFound);
+    assert!(world.texts(node, 8).is_empty());
+    world.consume(node, 9, kept.id, 10);
+    assert_eq!(world.texts(node, 9), ["a"]);
+}
+
+#[test]
 fn too_many_waiting_requests_are_refused_at_once() {
     let mut world = World::new();
     world.config.waiting_max = 2;
