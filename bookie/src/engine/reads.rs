@@ -242,10 +242,11 @@ impl Engine {
                 self.add_looked_up(token, add, held, effects);
             }
             Purpose::Read { token, read } => {
-                // Gone since the look-up began: the same word as from now on.
-                let found = match self.gone(read.ledger) {
-                    None => found,
-                    Some(_) => Found::Absent,
+                // Gone or come since the look-up began: the same word as from now on.
+                let found = match (self.gone(read.ledger), found) {
+                    (Some(_), _) => Found::Absent,
+                    (None, Found::Absent) => self.come_since(key(read.ledger, read.entry)),
+                    (None, found) => found,
                 };
                 let result = match found {
                     Found::Entry(entry) => ReadResult::Found {
@@ -268,6 +269,13 @@ impl Engine {
                 unreachable!("runs are not looked up entry by entry")
             }
         }
+    }
+
+    /// What of an entry that was nowhere has come while it was looked for: it may have been acked by now, and who stored it never says
+    /// that it never had it.
+    fn come_since(&self, key: Key) -> Found {
+        let come = self.tables.in_memory(key);
+        come.map_or(Found::Absent, |entry| Found::Entry(entry.clone()))
     }
 
     /// What to say of an entry that is nowhere. The index is intact but for ledgers that were given up: whatever was
