@@ -175,6 +175,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn other_tasks_have_theirs_between_the_turns_of_a_connection() {
+        const TURNS: usize = 8;
+        let (here, _there) = tokio::io::duplex(16 * TURN);
+        let task = ConnectionTask::default();
+        let cut = CancellationToken::new();
+        let mut gated = Gated::new(Box::new(here), task.clone(), cut);
+        let (told, mut log) = tokio::sync::mpsc::channel(2 * TURNS);
+        // Pending, each goes on when it is woken, which it is at once, by itself.
+        let after = |turns| match turns {
+            TURNS => Poll::Ready(()),
+            _ => Poll::Pending,
+        };
+        let other = ConnectionTask::default();
+        let (mut turns, (tell, it)) = (0, (told.clone(), other.clone()));
+        other.spawn(poll_fn(move |context| {
+            tell.try_send("other").unwrap();
+            turns += 1;
+            it.end_turn();
+            context.waker().wake_by_ref();
+            after(turns)
+        }));
+        let mut turns = 0;
+        task.spawn(poll_fn(move |context| {
+            assert_eq!(writes(&mut gated, context), TURN);
+            told.try_send("connection").unwrap();
+            turns += 1;
+            after(turns)
+        }));
+        let mut seen = Vec::new();
+        while let Some(one) = log.recv().await {
+            seen.push(one);
+        }
+        assert_eq!(seen, ["other", "connection"].repeat(TURNS));
+    }
+
+    #[tokio::test]
     async fn a_turn_that_ends_does_not_hide_that_the_connection_was_cut() {
         let (here, _there) = tokio::io::duplex(16 * TURN);
         let cut = CancellationToken::new();
